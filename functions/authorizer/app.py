@@ -1,8 +1,9 @@
-"""Authorizer of API Gateway: reads an API key, and returns its tenant and scopes.
+"""Authorizer of API Gateway: refuses callers without a valid API key.
 
-It only authenticates the caller. `mayfly.web.access`, in the function that serves the route,
-answers 401 and 403. API Gateway caches the authorizer's answer by Authorization header for all
-routes, so the answer does not depend on the route.
+A request without one never reaches the function of a route that names this authorizer (`Keys` in
+the template). So a function behind it may do without checks of its own.
+
+API Gateway caches the answer by Authorization header for all routes, so it depends on no route.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mayfly import tenants
 from mayfly.core import deadline
+from mayfly.web.access import context_of
 from mayfly.web.errors import Unauthenticated
 
 from .deps import Deps
@@ -25,25 +27,21 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, Any
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        with deadline.limited(context.get_remaining_time_in_millis()):
+        remaining_ms = context.get_remaining_time_in_millis()
+        with deps.observe.invocation(), deadline.limited(remaining_ms):
             return authorize(event)
 
     def authorize(event: dict[str, Any]) -> dict[str, Any]:
+        authorization = event["headers"].get("authorization", "")
         try:
-            key = tenants.authenticate(deps.tenants, event["headers"].get("authorization", ""))
+            found = tenants.identify(deps.tenants, authorization, deps.observe)
         except Unauthenticated as problem:
+            deps.observe.count("KeyRefused")
             deps.observe.log.info(
-                "a credential was refused; the caller gets a 401", reason=problem.reason
+                "a credential was refused; the caller gets the gateway's 403",
+                reason=problem.reason,
             )
-            return {"isAuthorized": True, "context": {"reason": problem.reason}}
-        if not tenants.note_use(deps.tenants, key):
-            deps.observe.log.warning(
-                "the time of a key's use could not be stored; its next use retries",
-                key_id=key.key_id,
-            )
-        return {
-            "isAuthorized": True,
-            "context": {"tenant": key.tenant, "scopes": " ".join(sorted(key.scopes))},
-        }
+            return {"isAuthorized": False}
+        return {"isAuthorized": True, "context": context_of(found)}
 
     return handler

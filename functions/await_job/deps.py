@@ -38,10 +38,11 @@ class Settings:
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
+    observe = observer("await_job")
     return Deps(
         store=resources.job_store(env, db),
-        observe=observer("await_job"),
+        observe=observe,
         clock=system_clock,
         stopping=Stopping().listen(),
-        quota=resources.quota(settings.counters_table, settings.tenant_limit, db),
+        quota=resources.quota(settings.counters_table, settings.tenant_limit, db, observe),
     )

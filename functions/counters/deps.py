@@ -38,9 +38,10 @@ class Settings:
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
+    observe = observer("counters")
     return Deps(
         counters=resources.lazy_counters(settings.counters_table, lambda: db),
         limits=resources.limits_of(settings.counters_table, db),
-        observe=observer("counters"),
-        quota=resources.quota(settings.counters_table, settings.tenant_limit, db),
+        observe=observe,
+        quota=resources.quota(settings.counters_table, settings.tenant_limit, db, observe),
     )

@@ -89,8 +89,15 @@ def _limited(deps: Deps, address: Callable[[], str]) -> Callable[[Page], Page]:
     if not deps.page_limit:
         return lambda page: page
     limit = limits.Limit("page", deps.page_limit, period_seconds=60)
-    # If the limit cannot be read, the page is served: it is not worth a 503.
-    return limits.limited(deps.limits, limit, tenant=deps.tenant, key=address, fail_open=True)
+    return limits.limited(
+        deps.limits,
+        limit,
+        tenant=deps.tenant,
+        key=address,
+        # If the limit cannot be read, the page is served: it is not worth a 503.
+        fail_open=True,
+        on_fail_open=lambda: deps.observe.count("LimitFailedOpen"),
+    )
 
 
 @cache

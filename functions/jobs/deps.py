@@ -41,10 +41,11 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
     tasks = resources.declared_tasks(__name__, settings.mayfly_tasks, local=settings.aws_sam_local)
+    observe = observer("jobs")
     return Deps(
         operations=resources.job_operations(env, db),
         tasks=tasks,
-        observe=observer("jobs"),
+        observe=observe,
         clock=system_clock,
-        quota=resources.quota(settings.counters_table, settings.tenant_limit, db),
+        quota=resources.quota(settings.counters_table, settings.tenant_limit, db, observe),
     )

@@ -20,12 +20,17 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """Returns the handler of the relay."""
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
+        with deps.observe.invocation():
+            return relay(event, context)
+
+    def relay(event: dict[str, Any], context: LambdaContext) -> Any:
         wakes = announcements(event["Records"])
         # A queue that does not answer must not make one batch outlast the function.
         remaining_ms = context.get_remaining_time_in_millis()
         with deadline.limited(remaining_ms, monotonic=deps.monotonic):
             unsent = deps.outbox.send(wakes)
         if unsent:
+            deps.observe.count("JobNotAnnounced", len(unsent))
             deps.observe.log.warning(
                 "jobs could not be announced; the stream delivers them again", jobs=len(unsent)
             )

@@ -39,9 +39,10 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
     tasks = resources.declared_tasks(__name__, settings.mayfly_tasks, local=settings.aws_sam_local)
+    observe = observer("schedules")
     return Deps(
         schedules=resources.schedules(resources.job_operations(env, db), tasks),
-        observe=observer("schedules"),
+        observe=observe,
         clock=system_clock,
-        quota=resources.quota(settings.counters_table, settings.tenant_limit, db),
+        quota=resources.quota(settings.counters_table, settings.tenant_limit, db, observe),
     )

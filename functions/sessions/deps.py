@@ -34,8 +34,9 @@ class Settings:
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
+    observe = observer("sessions")
     return Deps(
         store=resources.session_store(env, db),
-        observe=observer("sessions"),
-        quota=resources.quota(settings.counters_table, settings.tenant_limit, db),
+        observe=observe,
+        quota=resources.quota(settings.counters_table, settings.tenant_limit, db, observe),
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mayfly import resources
+from mayfly.core.clock import Clock, system_clock
 from mayfly.core.observability import Observer, observer
 from mayfly.core.settings import read_settings
 from mayfly.jobs import JobOperations
@@ -20,6 +21,7 @@ class Deps:
     tasks: Mapping[str, Declaration]
     bucket: str
     observe: Observer
+    clock: Clock
 
 
 @dataclass(frozen=True)
@@ -43,4 +45,5 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         ),
         bucket=settings.imports_bucket,
         observe=observer("start_imports"),
+        clock=system_clock,
     )

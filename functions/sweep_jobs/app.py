@@ -43,6 +43,10 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], dict[str, int
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+        with deps.observe.invocation():
+            return sweep(event, context)
+
+    def sweep(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
         def is_over(margin_ms: int = _MARGIN_MS) -> bool:
             return context.get_remaining_time_in_millis() <= margin_ms
 

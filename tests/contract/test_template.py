@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mayfly.jobs.rules import MAX_MAX_ATTEMPTS
-from mayfly.web.resolver import route_shape
+from mayfly.web.resolver import PUBLIC, route_shape
 
 from functions.hello.app import _all_routes
 from mayfly_local.application.template import load
@@ -106,6 +106,17 @@ def test_visibility_of_a_queue_is_its_functions_timeout_and_longer_than_the_leas
         assert queue["VisibilityTimeout"] > int(str(TEMPLATE.parameters["LeaseSeconds"]))
 
 
+def test_every_queue_has_a_function_that_cannot_use_up_the_accounts_concurrency() -> None:
+    """A new account may have a concurrency of 10 for all its functions."""
+    of_queues = {
+        mapping["EventSourceArn"]["Fn::GetAtt"][0]: mapping
+        for mapping in MAPPINGS.values()
+        if "StartingPosition" not in mapping
+    }
+    assert set(of_queues) == set(QUEUES)
+    assert all(each["ScalingConfig"]["MaximumConcurrency"] for each in of_queues.values())
+
+
 def test_no_message_can_use_up_its_receives_before_its_job_uses_up_its_attempts() -> None:
     assert QUEUES["JobsQueue"]["RedrivePolicy"]["maxReceiveCount"] >= 2 * MAX_MAX_ATTEMPTS
 
@@ -158,6 +169,24 @@ def test_every_route_of_the_template_has_a_handler_in_its_function() -> None:
     }
     handlers = {(found.function, shape) for shape, found in from_handlers().items()}
     assert events == handlers
+
+
+def test_authorizer_that_refuses_nobody_serves_exactly_the_routes_that_check_a_scope() -> None:
+    """A function without the check would be open to anyone. Other routes name `Keys`."""
+    checked = {shape for shape, found in from_handlers().items() if found.route.scope != PUBLIC}
+    assert {route_shape(key) for key, name in authorizers().items() if name == "Callers"} == checked
+
+
+def authorizers() -> dict[str, str]:
+    """Returns the authorizers of routes of the template, by route key."""
+    (api,) = TEMPLATE.of_type("AWS::ApiGatewayV2::Api").values()
+    return {
+        f"{method.upper()} {path}": name
+        for path, operations in api["Body"]["paths"].items()
+        for method, operation in operations.items()
+        for security in operation.get("security", ())
+        for name in security
+    }
 
 
 def folder_of(function: str) -> str:

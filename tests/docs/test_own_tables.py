@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import requests
+from mayfly.core.ids import new_secret
 from mayfly.jobs.model import Status
+from mayfly.tenants import ALL_SCOPES, mint
 
 from mayfly_testing.stack import ROOT, Stack, running, wait_until
 from tests.docs.test_guides import FILE, INSERT
@@ -14,6 +16,7 @@ from tests.docs.test_guides import FILE, INSERT
 PAGE = (ROOT / "docs" / "own-tables.md").read_text()
 #: The number of times that the client of the page sends a request.
 ATTEMPTS = 3
+UNKNOWN, _ = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,31 @@ def place(stack: Stack, number: str) -> requests.Response:
     return requests.post(
         f"{stack.url}/orders", json={"order": number}, headers=stack.headers, timeout=60
     )
+
+
+@pytest.mark.parametrize(
+    ("headers", "answer"),
+    [
+        ({}, (401, {"message": "Unauthorized"})),
+        ({"Authorization": "Bearer nonsense"}, (403, {"message": "Forbidden"})),
+        ({"Authorization": f"Bearer {UNKNOWN}"}, (403, {"message": "Forbidden"})),
+    ],
+    ids=["none", "no key", "an unknown key"],
+)
+def test_request_without_a_valid_key_never_reaches_the_function(
+    stack: Stack, headers: dict[str, str], answer: tuple[int, dict[str, str]]
+) -> None:
+    before = invocations(stack)
+    reply = requests.post(f"{stack.url}/orders", json={"order": "9"}, headers=headers, timeout=60)
+    assert (reply.status_code, reply.json()) == answer
+    assert place(stack, "10").status_code == 202
+    assert invocations(stack) == before + 1
+    assert orders(stack, "9") == (0, 0)
+
+
+def invocations(stack: Stack) -> int:
+    """Returns how often the function was invoked."""
+    return len([line for line in stack.log("PlaceOrder") if line["type"] == "start"])
 
 
 def fail_next(stack: Stack, kind: str, times: int) -> None:

@@ -131,7 +131,7 @@ def test_no_malformed_request_caused_an_unforeseen_error(stack: Stack) -> None:
     answered = [each for each in stack.log("mayfly") if each["type"] == "request"]
     assert len([each for each in answered if each["path"] != "/health"]) > 15
     assert [each for each in answered if each["status"] >= 500] == []
-    for function in ("Hello", "Jobs", "Counters", "AwaitJob", "Authorizer"):
+    for function in ("Hello", "Jobs", "Counters", "AwaitJob", "IdentifyCallers"):
         said = stack.log(function)
         assert [
             each

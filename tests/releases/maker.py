@@ -31,14 +31,14 @@ from mayfly.sessions.web.flask import MayflySessionInterface
 from mayfly.tenants import ALL_SCOPES, mint
 from mayfly.webhooks.store import parameter
 
-from functions.authorizer.app import build as build_authorizer
-from functions.authorizer.deps import Deps as AuthorizerDeps
 from functions.await_job.app import build as build_await_job
 from functions.await_job.deps import Deps as AwaitDeps
 from functions.counters.app import build as build_counters
 from functions.counters.deps import Deps as CountersDeps
 from functions.hello.app import build as build_hello
 from functions.hello.deps import Deps as HelloDeps
+from functions.identify_callers.app import build as build_identify_callers
+from functions.identify_callers.deps import Deps as IdentifyCallersDeps
 from functions.jobs.app import build as build_jobs
 from functions.jobs.deps import Deps as JobsDeps
 from functions.relay_jobs.app import build as build_relay_jobs
@@ -232,9 +232,9 @@ class Maker:
             )
         )
         self.relay = build_relay_jobs(RelayDeps(outbox, observe, clock))
-        self.authorizer = build_authorizer(AuthorizerDeps(found.tenants, observe))
+        self.identify_callers = build_identify_callers(IdentifyCallersDeps(found.tenants, observe))
         self._start_imports = build_start_imports(
-            ImportsDeps(found.operations, TASKS, BUCKET, observe)
+            ImportsDeps(found.operations, TASKS, BUCKET, observe, clock)
         )
         quota = limits.quota(found.limits, 600)
         self._api = {
@@ -415,7 +415,8 @@ class Maker:
 
     def authorize(self, name: str, credential: str) -> None:
         """Shows an API key to the authorizer, and keeps the answer."""
-        reply = self.authorizer({"headers": {"authorization": f"Bearer {credential}"}}, Context())
+        event = {"headers": {"authorization": f"Bearer {credential}"}}
+        reply = self.identify_callers(event, Context())
         self.answers[f"authorize: {name}"] = {
             "request": {"route": "authorizer"},
             "status": 200,

@@ -37,6 +37,8 @@ from functions.deliver_webhooks.app import build as build_deliver
 from functions.deliver_webhooks.deps import from_environ as deliver_webhooks_deps
 from functions.hello.app import build as build_hello
 from functions.hello.deps import from_environ as hello_deps
+from functions.identify_callers.app import build as build_identify_callers
+from functions.identify_callers.deps import from_environ as identify_callers_deps
 from functions.jobs.app import build as build_jobs
 from functions.jobs.deps import from_environ as jobs_deps
 from functions.run_jobs.app import build as build_run
@@ -59,7 +61,8 @@ Handler = Callable[[dict[str, Any], Any], Any]
 #: Shares of the entry points in a round of events: messages count ten a batch.
 _SHARES = {"http": 0.7, "credentials": 0.1, "messages": 0.2}
 _LOGGERS = (
-    "authorizer", "await_job", "bury_jobs", "counters", "deliver_webhooks", "hello", "jobs",
+    "authorizer", "await_job", "bury_jobs", "counters", "deliver_webhooks", "hello",
+    "identify_callers", "jobs",
     "run_jobs", "schedules", "sessions", "start_imports",
 )  # fmt: skip
 _RELAY_FAILURES = "arn:aws:sqs:us-east-1:000000000000:relay-failures"
@@ -225,21 +228,24 @@ def test_no_request_is_unhandled(
 def test_no_credential_is_unhandled(
     env: dict[str, str], unforeseen: list[str], hostile_events: int
 ) -> None:
-    deps = authorizer_deps(env)
-    handler, seen = build_authorizer(deps), Counter[str]()
+    deps = identify_callers_deps(env)
+    identify, refuse = build_identify_callers(deps), build_authorizer(authorizer_deps(env))
+    seen = Counter[str]()
     listen(unforeseen)
 
     @rounds(hostile_events * _SHARES["credentials"])
     @given(hostile.credentials(closed_keys(deps.tenants)))
     def run(text: str) -> None:
-        reply = handler({"headers": {"authorization": text}}, Context())
+        event = {"headers": {"authorization": text}}
+        assert refuse(event, Context()) == {"isAuthorized": False}
+        reply = identify(event, Context())
         assert set(reply["context"]) == {"reason"}
         seen[reply["context"]["reason"]] += 1
 
     run()
     assert set(seen) >= {"the key is not known", "the key has expired"}
     assert unforeseen == []
-    print(f"authorizer: {dict(seen)}")  # noqa: T201 - the requested figures
+    print(f"credentials: {dict(seen)}")  # noqa: T201 - the requested figures
 
 
 def is_job(body: str) -> bool:
@@ -360,15 +366,14 @@ def test_no_message_is_unhandled(
         assert failed <= {record["messageId"] for record in event["Records"]}
         seen["messages"] += len(event["Records"])
         seen["come again"] += len(failed)
-        if door != "start_imports":
-            kept = {each.message_id for each in operations.unreadable(now_ms=system_clock())}
-            if door in ("run_jobs", "wakes", "dead letters"):
-                assert {
-                    record["messageId"] for record in event["Records"] if not is_job(record["body"])
-                } <= kept
-            seen["kept"] += len(kept)
-            for message_id in kept:  # a megabyte each, some of them
-                operations.forget_unreadable(message_id)
+        kept = {each.message_id for each in operations.unreadable(now_ms=system_clock())}
+        if door in ("run_jobs", "wakes", "dead letters"):
+            assert {
+                record["messageId"] for record in event["Records"] if not is_job(record["body"])
+            } <= kept
+        seen["kept"] += len(kept)
+        for message_id in kept:  # a megabyte each, some of them
+            operations.forget_unreadable(message_id)
 
     run()
     assert unforeseen == []

@@ -286,13 +286,22 @@ def limits_of(table: str, db: "DynamoDB", clock: Clock = system_clock) -> "Limit
     return LimitStore(db, table, clock=clock)
 
 
-def quota(table: str, tenant_limit: int, db: "DynamoDB") -> "Quota | None":
-    """Returns the limit of each tenant's requests to the whole API, None without a limit."""
+def quota(
+    table: str, tenant_limit: int, db: "DynamoDB", observe: Observer | None = None
+) -> "Quota | None":
+    """Returns the limit of each tenant's requests to the whole API, None without a limit.
+
+    `observe` counts requests that pass because the limit cannot be read (`LimitFailedOpen`).
+    """
     if not tenant_limit:
         return None
     from mayfly.limits import quota as check_of
 
-    return check_of(limits_of(table, db), tenant_limit)
+    def count() -> None:
+        if observe is not None:
+            observe.count("LimitFailedOpen")
+
+    return check_of(limits_of(table, db), tenant_limit, on_fail_open=count)
 
 
 def dynamodb(*, attempts: int = 3) -> "DynamoDB":

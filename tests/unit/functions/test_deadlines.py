@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Event
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from mayfly import sessions
@@ -23,6 +23,8 @@ from functions.await_job.app import build as build_await
 from functions.await_job.deps import from_environ as await_job_deps
 from functions.hello.app import build as build_hello
 from functions.hello.deps import from_environ as hello_deps
+from functions.identify_callers.app import build as build_identify_callers
+from functions.identify_callers.deps import from_environ as identify_callers_deps
 from functions.relay_jobs.app import build as build_relay
 from functions.relay_jobs.deps import from_environ as relay_deps
 from mayfly_testing.stack import wait_until
@@ -194,9 +196,18 @@ def test_page_answers_503_before_its_functions_timeout(
     assert seconds < PROMISED
 
 
+AUTHORIZERS: Final = {
+    "authorizer": lambda: build_authorizer(authorizer_deps({"TENANTS_TABLE": "t"})),
+    "identify_callers": lambda: build_identify_callers(
+        identify_callers_deps({"TENANTS_TABLE": "t"})
+    ),
+}
+
+
 @pytest.mark.usefixtures("client")
-def test_authorizer_fails_before_its_timeout(black_hole: Server) -> None:
-    handler = build_authorizer(authorizer_deps({"TENANTS_TABLE": "t"}))
+@pytest.mark.parametrize("name", AUTHORIZERS)
+def test_authorizer_fails_before_its_timeout(black_hole: Server, name: str) -> None:
+    handler = AUTHORIZERS[name]()
     text, _ = mint("dev", "acme", frozenset({"jobs:read"}), now_ms=0, new_secret=new_secret)
     event = {"headers": {"authorization": f"Bearer {text}"}}
 
@@ -264,14 +275,15 @@ def test_route_is_served_if_only_the_limit_of_the_tenant_is_silent(
 
 
 @pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("name", AUTHORIZERS)
 def test_authorizer_accepts_a_key_if_only_the_note_of_its_use_is_silent(
-    black_hole: Server, over: Event
+    black_hole: Server, over: Event, name: str
 ) -> None:
     text, key = mint("dev", "acme", frozenset({"jobs:read"}), now_ms=0, new_secret=new_secret)
     black_hole.usual = silent_about(
         "UpdateItem", answer({"Item": key_item(key)}, headers=CLOSE), over
     )
-    handler = build_authorizer(authorizer_deps({"TENANTS_TABLE": "t"}))
+    handler = AUTHORIZERS[name]()
     event = {"headers": {"authorization": f"Bearer {text}"}}
     seconds, reply = seconds_of(lambda: handler(event, Context(LONGER_MS)))
     assert reply["context"] == {"tenant": "acme", "scopes": "jobs:read"}

@@ -620,15 +620,26 @@ def test_upload_starts_one_job_however_often_it_is_announced(dynamodb: Any) -> N
             tasks,
             "imports",
             observer("start_imports"),
+            stage.clock,
         )
     )
     assert handler(sqs(notice(), notice()), Context()) == {"batchItemFailures": []}
-    assert handler(sqs(notice(), notice("elsewhere.csv"), "x"), Context()) == {
-        "batchItemFailures": [{"itemIdentifier": "m2"}]
-    }
+    assert handler(sqs(notice(), notice("elsewhere.csv")), Context()) == {"batchItemFailures": []}
     (item,) = dynamodb.scan(TableName="JobsTable")["Items"]
     assert (item["tenant"], item["task"], item["payload"]) == (
         {"S": "acme"},
         {"S": "csv.import"},
         {"S": '{"key":"a b+c.csv"}'},
     )
+
+
+def test_notice_that_cannot_be_read_is_stored_and_its_neighbours_are_handled(dynamodb: Any) -> None:
+    stage = Stage(dynamodb)
+    tasks = {"csv.import": Declaration("csv.import", max_attempts=20)}
+    deps = ImportsDeps(stage.operations, tasks, "imports", observer("start_imports"), stage.clock)
+    assert build_start(deps)(sqs("x", notice()), Context()) == {"batchItemFailures": []}
+    (kept,) = stage.operations.unreadable(now_ms=stage.clock())
+    assert (kept.message_id, kept.body) == ("m0", "x")
+    assert "not valid JSON" in kept.problem
+    items = dynamodb.scan(TableName="JobsTable")["Items"]
+    assert [item["task"] for item in items if "task" in item] == [{"S": "csv.import"}]

@@ -4,6 +4,8 @@ Powertools writes both.
 """
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aws_lambda_powertools import Logger, Metrics
@@ -25,6 +27,19 @@ class Observer:
     def count(self, name: str, by: int = 1) -> None:
         """Adds to a metric of this invocation."""
         self.metrics.add_metric(name=name, unit=MetricUnit.Count, value=by)
+
+    @contextmanager
+    def invocation(self) -> Iterator[None]:
+        """Writes the metrics of an invocation at its end, also if it fails.
+
+        Every handler needs it: metrics that are not written are added to the next invocation's, and
+        are lost with the process.
+        """
+        try:
+            yield
+        finally:
+            if self.metrics.metric_set:
+                self.metrics.flush_metrics()
 
 
 def observer(service: str) -> Observer:

@@ -78,13 +78,15 @@ def limited(
     tenant: str,
     key: Callable[_Arguments, str],
     fail_open: bool,
+    on_fail_open: Callable[[], None] = lambda: None,
 ) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
     """Decorates a handler: each call takes 1 from a limit, or raises QuotaExceeded (429).
 
     `key` gets the handler's arguments and returns the key whose share the call takes from. If the
     store does not answer, `fail_open` calls the handler; otherwise StoreUnavailable (503) is
-    raised. `fail_open` has to be stated, since it depends on the handler. Raises ValueError
-    immediately if the limit is invalid.
+    raised. `fail_open` has to be stated, since it depends on the handler. `on_fail_open` is called
+    for each call that is let through for that reason, to count it. Raises ValueError immediately if
+    the limit is invalid.
     """
     try:
         check(limit, "any", 1)
@@ -106,6 +108,7 @@ def limited(
                     "the limit %r could not be read; the call was allowed, because of fail_open",
                     limit.name,
                 )
+                on_fail_open()
             else:
                 if not decision.is_allowed:
                     raise _exceeded(decision)
@@ -116,12 +119,17 @@ def limited(
     return decorate
 
 
-def quota(store: LimitStore, requests_a_minute: int) -> Callable[[str], None]:
+def quota(
+    store: LimitStore,
+    requests_a_minute: int,
+    *,
+    on_fail_open: Callable[[], None] = lambda: None,
+) -> Callable[[str], None]:
     """Returns a function that limits the requests of each tenant to the whole API.
 
     It takes one request from the tenant's share, or raises QuotaExceeded. If the store does not
-    answer, the request is allowed; its own store calls will then show the outage. Raises
-    ValueError for a number that no limit can have.
+    answer, the request is allowed, and `on_fail_open` is called; its own store calls will then show
+    the outage. Raises ValueError for a number that no limit can have.
     """
     try:
         check(Limit("requests", requests_a_minute, period_seconds=60), "all", 1)
@@ -140,6 +148,7 @@ def quota(store: LimitStore, requests_a_minute: int) -> Callable[[str], None]:
             _LOG.warning(
                 "the limit of tenant %r could not be read; the request was allowed", tenant
             )
+            on_fail_open()
             return
         if not decision.is_allowed:
             raise _exceeded(decision)

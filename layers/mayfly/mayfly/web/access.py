@@ -9,7 +9,7 @@ from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 
 from mayfly.web.errors import Forbidden, Unauthenticated
 
-__all__ = ["PUBLIC", "Caller", "Quota", "authorize", "caller"]
+__all__ = ["PUBLIC", "Caller", "Quota", "authorize", "caller", "context_of"]
 
 #: The scope of a route that needs no credential.
 PUBLIC: Final = "public"
@@ -29,6 +29,11 @@ class Caller:
 
     tenant: str
     scopes: frozenset[str]
+
+
+def context_of(identified: Caller) -> dict[str, str]:
+    """Returns the context with which an authorizer names the caller to functions."""
+    return {"tenant": identified.tenant, "scopes": " ".join(sorted(identified.scopes))}
 
 
 def authorize(scope: str, quota: Quota | None) -> Middleware:

@@ -166,11 +166,9 @@ class Api:
         def handle(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             observe = self._observe
             observe.log.append_keys(function_request_id=context.aws_request_id)
-            with deadline.limited(context.get_remaining_time_in_millis()):
-                reply = self._resolve(event, context)
-            if observe.metrics.metric_set:
-                observe.metrics.flush_metrics()
-            return reply
+            remaining_ms = context.get_remaining_time_in_millis()
+            with observe.invocation(), deadline.limited(remaining_ms):
+                return self._resolve(event, context)
 
         vars(handle)["api"] = self
         return handle
@@ -182,6 +180,7 @@ class Api:
             reply: dict[str, Any] = self.resolver.resolve(event, context)
             return reply
         except Exception:
+            self._observe.count("RequestFailed")
             self._observe.log.exception(
                 "a request failed with an unexpected error; the caller got a 500 with this request "
                 "id"
@@ -198,6 +197,7 @@ class Api:
 
     def _answer_error(self, error: MayflyError) -> Response[str]:
         if error.status >= 500:
+            self._observe.count("RequestFailed")
             self._observe.log.warning(
                 "a request was answered with an error; the caller may retry it",
                 error=error.code,

@@ -96,11 +96,9 @@ def entrypoint(
     """
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
-        batch = open_batch([SQSRecord(record) for record in event["Records"]], context)
-        report = _Invocation(batch, queue, lease_seconds, observe, context).work()
-        if observe.metrics.metric_set:
-            observe.metrics.flush_metrics()
-        return report
+        with observe.invocation():
+            batch = open_batch([SQSRecord(record) for record in event["Records"]], context)
+            return _Invocation(batch, queue, lease_seconds, observe, context).work()
 
     return handler
 
@@ -238,15 +236,11 @@ def each(
             raise
 
     def handler(event: dict[str, Any], context: LambdaContext) -> Any:
-        report = process_partial_response(
-            event=event,
-            record_handler=settle,
-            processor=BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False),
-            context=context,
-        )
-        if observe.metrics.metric_set:
-            observe.metrics.flush_metrics()
-        return report
+        processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+        with observe.invocation():
+            return process_partial_response(
+                event=event, record_handler=settle, processor=processor, context=context
+            )
 
     return handler
 
