@@ -26,6 +26,7 @@ from functions.sweep_jobs.deps import Deps as SweepDeps
 from tests.support.completion import complete
 from tests.support.events import call, http
 from tests.support.fakes import Context, FixedClock, Names, NoReports
+from tests.support.faults import Faults
 
 CALLER = {"tenant": "acme", "scopes": "jobs:read jobs:write"}
 
@@ -294,6 +295,19 @@ def test_wait_ends_as_soon_as_the_job_does(api: JobsApi) -> None:
     api.during_pause = finish
     assert api.read(job["id"], query={"wait": "20"})[1]["status"] == "succeeded"
     assert len(api.pauses) == 3
+
+
+def test_wait_of_twenty_seconds_has_19_reads_and_no_answer_is_late_by_more_than_its_bound(
+    api: JobsApi, faults: Faults
+) -> None:
+    _, job, _ = api.submit()
+    before = faults.requests.count("GetItem")
+    assert api.read(job["id"], query={"wait": "20"})[1]["status"] == "queued"
+    assert faults.requests.count("GetItem") - before == 19
+    waited = 0.05
+    for pause in api.pauses[1:]:
+        assert pause <= min(2, waited / 2 + 0.051)
+        waited += pause
 
 
 def test_wait_ends_early_with_the_current_job_when_the_process_shuts_down(

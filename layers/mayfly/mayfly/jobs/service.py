@@ -130,9 +130,11 @@ def wait(
 ) -> Job:
     """Returns a job of this tenant as soon as it has ended, or as it is after `seconds`.
 
-    Reads the job at growing intervals and calls `pause(seconds)` between them. If `pause` returns
-    True, the wait ends early, and so it does half a second before the request's deadline. Waiting
-    is cheap, and the caller may ask again at any time. Raises JobNotFound, StoreUnavailable.
+    Reads the job at growing intervals and calls `pause(seconds)` between them: the answer comes
+    late by at most half of the time that the job took, and by 2 s. A wait of 20 s has 19 reads.
+    If `pause` returns True, the wait ends early, and so it does half a second before the request's
+    deadline. Waiting is cheap, and the caller may ask again at any time. Raises JobNotFound,
+    StoreUnavailable.
     """
     until_ms = store.clock() + round(seconds * 1000)
     is_over = False
@@ -166,4 +168,4 @@ def _intervals() -> Iterator[float]:
     seconds = 0.05
     while True:
         yield seconds
-        seconds = min(seconds * 1.5, 1.0)
+        seconds = min(seconds * 1.5, 2.0)
