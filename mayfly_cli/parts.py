@@ -72,18 +72,24 @@ def nested(wanted: Wanted) -> str:
         for name, block in _entries(sections["Resources"]).items()
     }
     kept = _closure(resources, wanted.features)
+    for name, block in resources.items():
+        if name not in kept and (alarm := _alarm(block, kept, resources)):
+            resources[name] = alarm
+            kept |= {name, *_references(alarm)} & set(resources)
     body = "".join(
         _installed(block, wanted.code) for name, block in resources.items() if name in kept
     )
     parameters = _entries(sections["Parameters"])
     globals_ = _globals(sections["Globals"], wanted)
-    used = _references(body + globals_)
+    conditions = _conditions(sections["Conditions"], body)
+    used = _references(body + globals_ + conditions)
     features = ", ".join(name for name in FEATURES if name in wanted.features)
     text = (
         f'AWSTemplateFormatVersion: "2010-09-09"\n'
         f"Transform: AWS::Serverless-2016-10-31\n"
         f"Description: Mayfly as a part of an application, with {features}.\n"
         f"\nParameters:\n{''.join(parameters[name] for name in parameters if name in used)}"
+        f"{conditions}"
         f"\nGlobals:\n{globals_}"
         f"\nResources:\n{body}"
         f"\nOutputs:\n{_outputs(sections['Outputs'], resources, kept)}"
@@ -182,6 +188,37 @@ def _closure(resources: Mapping[str, str], features: Collection[str]) -> set[str
             kept.add(name)
             left += _references(resources[name])
     return kept
+
+
+def _alarm(block: str, kept: Collection[str], resources: Mapping[str, str]) -> str:
+    """Returns an alarm for the resources that are kept; an empty text if it has no metric of them.
+
+    Each of its metrics has a line of its own. Other resources give an empty text.
+    """
+    if "    Type: AWS::CloudWatch::Alarm\n" not in block:
+        return ""
+    others = set(resources) - set(kept) - {"AlarmTopic"}
+    lines = block.splitlines(keepends=True)
+    left = [line for line in lines if "MetricStat:" not in line or not _is_absent(line, others)]
+    return "".join(left) if any("MetricStat:" in line for line in left) else ""
+
+
+def _is_absent(line: str, others: Collection[str]) -> bool:
+    """Returns whether a line has a metric of a resource that is not kept.
+
+    A metric of Mayfly's own names its function as a service, in snake case.
+    """
+    service = re.search(r"Name: service, Value: (\w+)", line)
+    names = _references(line)
+    if service is not None:
+        names.add("".join(word.capitalize() for word in service[1].split("_")))
+    return not names.isdisjoint(others)
+
+
+def _conditions(section: str, body: str) -> str:
+    """Returns the section of those conditions that resources use, an empty text without any."""
+    used = "".join(block for name, block in _entries(section).items() if name in body)
+    return f"\nConditions:\n{used}" if used else ""
 
 
 def _installed(block: str, code: str) -> str:

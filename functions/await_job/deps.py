@@ -38,7 +38,7 @@ class Settings:
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
-    observe = observer("await_job")
+    observe = observer("await_job", env)
     return Deps(
         store=resources.job_store(env, db),
         observe=observe,

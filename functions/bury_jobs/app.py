@@ -34,6 +34,8 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
 
         def settle(record: SQSRecord) -> None:
             is_from_relay = record.event_source_arn == deps.relay_failures_arn
+            if not is_from_relay:
+                deps.observe.count("DeadLetterReceived")
             sent = record.raw_event["attributes"].get("SentTimestamp")
             is_settled = deps.dead_letters.settle(
                 record.body,

@@ -43,7 +43,7 @@ class Settings:
 
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
-    settings, observe = read_settings(Settings, env), observer("bury_jobs")
+    settings, observe = read_settings(Settings, env), observer("bury_jobs", env)
     outbox = resources.outbox(settings.jobs_queue_url, settings.webhooks_queue_url)
     operations = resources.job_operations(env)
     search = StrandedSearch(

@@ -38,7 +38,7 @@ class Settings:
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
-    observe = observer("counters")
+    observe = observer("counters", env)
     return Deps(
         counters=resources.lazy_counters(settings.counters_table, lambda: db),
         limits=resources.limits_of(settings.counters_table, db),

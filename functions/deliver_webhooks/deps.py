@@ -51,7 +51,7 @@ class Settings:
 
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
-    settings, observe = read_settings(Settings, env), observer("deliver_webhooks")
+    settings, observe = read_settings(Settings, env), observer("deliver_webhooks", env)
     try:
         pauses = read_pauses(settings.webhook_pauses)
     except InvalidRequest as problem:

@@ -51,5 +51,5 @@ def from_environ(env: Mapping[str, str]) -> Deps:
         limits=cache(lambda: resources.limits_of(settings.counters_table, db())),
         page_limit=settings.page_limit,
         tenant=settings.default_tenant,
-        observe=observer("hello"),
+        observe=observer("hello", env),
     )

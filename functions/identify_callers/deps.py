@@ -31,5 +31,5 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     settings = read_settings(Settings, env)
     return Deps(
         tenants=TenantStore(resources.dynamodb(), settings.tenants_table),
-        observe=observer("identify_callers"),
+        observe=observer("identify_callers", env),
     )

@@ -41,7 +41,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
     tasks = resources.declared_tasks(__name__, settings.mayfly_tasks, local=settings.aws_sam_local)
-    observe = observer("jobs")
+    observe = observer("jobs", env)
     return Deps(
         operations=resources.job_operations(env, db),
         tasks=tasks,

@@ -36,4 +36,4 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings = read_settings(Settings, env)
     outbox = resources.outbox(settings.jobs_queue_url, settings.webhooks_queue_url)
-    return Deps(outbox=outbox, observe=observer("relay_jobs"), clock=system_clock)
+    return Deps(outbox=outbox, observe=observer("relay_jobs", env), clock=system_clock)

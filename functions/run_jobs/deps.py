@@ -45,7 +45,7 @@ class Settings:
 
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies; imports every task. Raises ConfigError."""
-    settings, observe = read_settings(Settings, env), observer("run_jobs")
+    settings, observe = read_settings(Settings, env), observer("run_jobs", env)
     worker = resources.worker(
         env,
         counters_table=settings.counters_table,

@@ -39,7 +39,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
     tasks = resources.declared_tasks(__name__, settings.mayfly_tasks, local=settings.aws_sam_local)
-    observe = observer("schedules")
+    observe = observer("schedules", env)
     return Deps(
         schedules=resources.schedules(resources.job_operations(env, db), tasks),
         observe=observe,

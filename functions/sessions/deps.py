@@ -34,7 +34,7 @@ class Settings:
 def from_environ(env: Mapping[str, str]) -> Deps:
     """Makes the dependencies. Raises ConfigError."""
     settings, db = read_settings(Settings, env), resources.dynamodb()
-    observe = observer("sessions")
+    observe = observer("sessions", env)
     return Deps(
         store=resources.session_store(env, db),
         observe=observe,

@@ -28,6 +28,8 @@ def build(deps: Deps) -> Callable[[dict[str, Any], LambdaContext], Any]:
     """
 
     def start(record: SQSRecord) -> None:
+        if record.event_source_arn == deps.dead_letters_arn:
+            deps.observe.count("DeadLetterReceived")
         try:
             uploads = read_uploads(record.body, deps.bucket)
         except (InvalidRequest, PayloadTooLarge) as problem:

@@ -15,11 +15,15 @@ __all__ = ["Deps", "Settings", "from_environ"]
 
 @dataclass(frozen=True)
 class Deps:
-    """The jobs. `bucket` is the imports bucket; notices of others are ignored."""
+    """The jobs. `bucket` is the imports bucket; notices of others are ignored.
+
+    `dead_letters_arn` is the queue of notices that failed too often.
+    """
 
     operations: JobOperations
     tasks: Mapping[str, Declaration]
     bucket: str
+    dead_letters_arn: str
     observe: Observer
     clock: Clock
 
@@ -30,6 +34,7 @@ class Settings:
 
     jobs_table: str
     imports_bucket: str
+    uploads_dead_letters_arn: str
     due_shards: int = 1
     mayfly_tasks: str = ""
     aws_sam_local: bool = False
@@ -44,6 +49,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
             __name__, settings.mayfly_tasks, local=settings.aws_sam_local
         ),
         bucket=settings.imports_bucket,
-        observe=observer("start_imports"),
+        dead_letters_arn=settings.uploads_dead_letters_arn,
+        observe=observer("start_imports", env),
         clock=system_clock,
     )

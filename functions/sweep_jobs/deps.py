@@ -50,7 +50,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     return Deps(
         operations=operations,
         schedules=resources.schedules(operations, tasks),
-        observe=observer("sweep_jobs"),
+        observe=observer("sweep_jobs", env),
         clock=system_clock,
         reports=lambda: resources.reports(
             settings.relay_reports_bucket, settings.relay_failures_url

@@ -197,7 +197,10 @@ def folder_of(function: str) -> str:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_gets_exactly_the_variables_that_its_settings_read(name: str) -> None:
     settings = import_module(f"functions.{folder_of(name)}.deps").Settings
-    variables = set(FUNCTIONS[name]["Environment"]["Variables"]) - {"POWERTOOLS_LOG_LEVEL"}
+    variables = set(FUNCTIONS[name]["Environment"]["Variables"]) - {
+        "MAYFLY_STACK",
+        "POWERTOOLS_LOG_LEVEL",
+    }
     #: The local runtime sets the first one. The default of the second one is right for this stack.
     not_of_the_template = {"AWS_SAM_LOCAL", "MAYFLY_TASKS"}
     assert (

@@ -234,7 +234,7 @@ class Maker:
         self.relay = build_relay_jobs(RelayDeps(outbox, observe, clock))
         self.identify_callers = build_identify_callers(IdentifyCallersDeps(found.tenants, observe))
         self._start_imports = build_start_imports(
-            ImportsDeps(found.operations, TASKS, BUCKET, observe, clock)
+            ImportsDeps(found.operations, TASKS, BUCKET, "", observe, clock)
         )
         quota = limits.quota(found.limits, 600)
         self._api = {

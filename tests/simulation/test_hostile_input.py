@@ -95,6 +95,7 @@ def env(aws: None) -> dict[str, str]:
         "TENANTS_TABLE": "TenantsTable",
         "ENDPOINTS_TABLE": "EndpointsTable",
         "IMPORTS_BUCKET": "imports",
+        "UPLOADS_DEAD_LETTERS_ARN": "arn:dead",
         "JOBS_QUEUE_URL": queues["jobs"],
         "WEBHOOKS_QUEUE_URL": queues["webhooks"],
         "RELAY_FAILURES_ARN": _RELAY_FAILURES,

@@ -17,7 +17,8 @@ VARIABLES = {
     "JOBS_TABLE": "j", "PAGE_LIMIT": "600", "RELAY_FAILURES_ARN": "arn:aws:sqs:us-east-1:1:r",
     "RELAY_FAILURES_URL": "http://127.0.0.1/failures", "RELAY_REPORTS_BUCKET": "r",
     "SECRETS_PREFIX": "/p", "SESSIONS_TABLE": "s", "SUBJECT_KEY": "k" * 32,
-    "TENANTS_TABLE": "t", "TENANT_LIMIT": "0", "WEBHOOKS_QUEUE_URL": "http://127.0.0.1/webhooks",
+    "TENANTS_TABLE": "t", "TENANT_LIMIT": "0", "UPLOADS_DEAD_LETTERS_ARN": "arn:dead",
+    "WEBHOOKS_QUEUE_URL": "http://127.0.0.1/webhooks",
     "WEBHOOK_PAUSES": "5,300", "MAYFLY_CLIENT": "lean",
 }  # fmt: skip
 #: Powertools imports the bare package, to find out whether it can add a header to boto3's requests.

@@ -619,6 +619,7 @@ def test_upload_starts_one_job_however_often_it_is_announced(dynamodb: Any) -> N
             stage.operations,
             tasks,
             "imports",
+            "arn:dead",
             observer("start_imports"),
             stage.clock,
         )
@@ -636,7 +637,9 @@ def test_upload_starts_one_job_however_often_it_is_announced(dynamodb: Any) -> N
 def test_notice_that_cannot_be_read_is_stored_and_its_neighbours_are_handled(dynamodb: Any) -> None:
     stage = Stage(dynamodb)
     tasks = {"csv.import": Declaration("csv.import", max_attempts=20)}
-    deps = ImportsDeps(stage.operations, tasks, "imports", observer("start_imports"), stage.clock)
+    deps = ImportsDeps(
+        stage.operations, tasks, "imports", "arn:dead", observer("start_imports"), stage.clock
+    )
     assert build_start(deps)(sqs("x", notice()), Context()) == {"batchItemFailures": []}
     (kept,) = stage.operations.unreadable(now_ms=stage.clock())
     assert (kept.message_id, kept.body) == ("m0", "x")

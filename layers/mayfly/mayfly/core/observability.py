@@ -4,7 +4,7 @@ Powertools writes both.
 """
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -42,11 +42,16 @@ class Observer:
                 self.metrics.flush_metrics()
 
 
-def observer(service: str) -> Observer:
-    """Returns the observer of one function. POWERTOOLS_LOG_LEVEL sets the log level."""
-    return Observer(
-        log=Logger(service=service), metrics=Metrics(namespace="Mayfly", service=service)
-    )
+def observer(service: str, env: Mapping[str, str] | None = None) -> Observer:
+    """Returns the observer of one function. POWERTOOLS_LOG_LEVEL sets the log level.
+
+    MAYFLY_STACK in `env` is a dimension of its metrics, so that two stacks in one account stay
+    apart.
+    """
+    metrics = Metrics(namespace="Mayfly", service=service)
+    if stack := (env or {}).get("MAYFLY_STACK"):
+        metrics.set_default_dimensions(stack=stack)
+    return Observer(log=Logger(service=service), metrics=metrics)
 
 
 def traceback_of(error: BaseException) -> dict[str, str]:
