@@ -14,6 +14,7 @@ from mayfly.jobs.shards import SHARDS, partitions
 from mayfly.jobs.store import JobStore
 
 from tests.conftest import make_tables
+from tests.support.clients import Lean
 from tests.support.faults import Faults
 from tests.support.jobs import a_job
 
@@ -213,6 +214,15 @@ def test_no_partition_is_begun_after_the_store_was_silent(embedded: Any) -> None
     with pytest.raises(AnswerLost):
         operations.release_due(before_ms=SOON + 10_000, limit=1000)
     assert db.reads == 1
+
+
+def test_client_is_the_one_that_the_case_names(
+    request: pytest.FixtureRequest, embedded: Any
+) -> None:
+    """This holds for every file with the stores' contract (`tests/conftest.py`)."""
+    if not (case := getattr(request.node, "callspec", None)):
+        pytest.skip("MAYFLY_CLIENT names the client of all tests")
+    assert isinstance(embedded, Lean) is (case.params["_client_of_stores"] == "lean")
 
 
 class Overloaded(DynamoDB):
