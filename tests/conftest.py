@@ -116,6 +116,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="ended jobs whose memory is measured (default: 2000)",
     )
+    parser.addoption(
+        "--continuations",
+        type=int,
+        default=60,
+        metavar="N",
+        help="how often a job with a bounded history continues (default: 60)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
