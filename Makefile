@@ -26,7 +26,7 @@ soak: $(VENV)/ready ## runs the soaks: kills under load, random requests, many p
 
 test-all: $(VENV)/ready ## runs every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --soaks --rounds 200 --searches 1000 --hostile 60000 \
-	  --load-seconds 120 --lease-seconds 15 --webhooks 200 --megabytes 100 --ended-jobs 10000 --pyodide --timeout 7200 $(T)
+	  --load-seconds 120 --lease-seconds 15 --webhooks 200 --megabytes 100 --ended-jobs 10000 --continuations 20000 --pyodide --timeout 7200 $(T)
 
 test-starlette: $(VENV)/ready $(STARLETTES:%=.venv-starlette-%/ready) ## tests the session adapter with older versions of Starlette
 	@for version in $(STARLETTES); do echo "Starlette $$version"; PYTHONPATH=.venv-starlette-$$version $(BIN)/pytest -q \

@@ -116,6 +116,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="ended jobs whose memory is measured (default: 2000)",
     )
+    parser.addoption(
+        "--continuations",
+        type=int,
+        default=60,
+        metavar="N",
+        help="how often a job with a bounded history continues (default: 60)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -201,13 +208,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         and {"aws", "embedded", "endpoint"} & set(metafunc.fixturenames)
         and "MAYFLY_CLIENT" not in os.environ
     ):
-        metafunc.fixturenames.insert(0, "_client_of_stores")
         metafunc.parametrize("_client_of_stores", ["lean", "boto3"], indirect=True)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _client_of_stores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAYFLY_CLIENT", request.param)
+    """Names the client of a test of the stores' contract, before any fixture makes a client.
+
+    It is an autouse fixture since pytest leaves out a fixture that only a parametrization names.
+    """
+    if client := getattr(request, "param", None):
+        monkeypatch.setenv("MAYFLY_CLIENT", client)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

@@ -46,6 +46,7 @@ class Faults:
     `throttle`    refused for load
     `conflict`    refused, since another transaction is in progress on one of its items
     `error`       a 500 without effect
+    `damaged`     an answer that cannot be read, without effect
     `late`        it seems lost, and takes effect when `arrive` is called
     `kill`        the process dies before the request is sent
     `kill after`  the process dies after the request has taken effect
@@ -177,7 +178,7 @@ class Faults:
                 "TransactionCanceledException",
                 json.dumps({"CancellationReasons": reasons}),
             )
-        return _refusal(request, *_REFUSALS.get(kind, (400, kind, "{}")))
+        return _problem(request, kind)
 
     def _conflict(self, operation: str, request: Any) -> str:
         """Returns what a request that meets a transaction gets; a transaction gets its reasons."""
@@ -217,6 +218,12 @@ def _refused_statements(request: Any) -> Any:
     error = {"Error": {"Code": "TransactionConflict", "Message": "injected"}}
     count = len(json.loads(request.body)["Statements"])
     return _answer(request, 200, json.dumps({"Responses": [error] * count}))
+
+
+def _problem(request: Any, kind: str) -> Any:
+    if kind == "damaged":
+        return _answer(request, 200, "<html>")
+    return _refusal(request, *_REFUSALS.get(kind, (400, kind, "{}")))
 
 
 def _refusal(request: Any, status: int, code: str, body: str) -> Any:
