@@ -53,8 +53,8 @@ Key = tuple[Any, ...]
 #: Services whose settings are stored, by the emulator's own names. The settings of `dynamodb` and
 #: `sqs` exclude items and messages.
 _SERVICES: Final = (
-    "cloudformation", "dynamodb", "eventbridge", "iam", "kinesis", "s3", "secretsmanager", "sns",
-    "sqs", "ssm",
+    "cloudformation", "dynamodb", "eventbridge", "iam", "kinesis", "kms", "s3", "secretsmanager",
+    "sns", "sqs", "ssm",
 )  # fmt: skip
 _TICK_SECONDS: Final = 1.0
 _DROP_SECONDS: Final = 30.0

@@ -1,8 +1,8 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
 Only these modules use ministack's private names: this one, `contents`, `preparation`, `secrets`,
-`tables`, and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name
-ends the start.
+`tables`, `keys`, and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing
+name ends the start.
 """
 
 import errno
@@ -21,6 +21,7 @@ from ministack.services import (
     eventbridge,
     iam,
     kinesis,
+    kms,
     lambda_svc,
     s3,
     secretsmanager,
@@ -62,6 +63,7 @@ MODULES: Final = {
     "eventbridge": eventbridge,
     "iam": iam,
     "kinesis": kinesis,
+    "kms": kms,
     "s3": s3,
     "secretsmanager": secretsmanager,
     "sns": sns,
@@ -75,13 +77,17 @@ _CLOCK_STEP: Final = 0.001
 #: Calls that do not change settings, by the last part of X-Amz-Target.
 _DATA_CALLS: Final = {
     "BatchExecuteStatement", "BatchGetItem", "BatchWriteItem", "ChangeMessageVisibility",
-    "ChangeMessageVisibilityBatch", "DeleteItem",
-    "DeleteMessage", "DeleteMessageBatch", "DescribeStream", "DescribeTable", "ExecuteStatement",
-    "ExecuteTransaction", "GetItem",
+    "ChangeMessageVisibilityBatch", "Decrypt", "DeleteItem",
+    "DeleteMessage", "DeleteMessageBatch", "DescribeKey", "DescribeStream", "DescribeTable",
+    "Encrypt", "ExecuteStatement",
+    "ExecuteTransaction", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac",
+    "GetItem",
     "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords",
     "GetSecretValue", "GetShardIterator", "ListShards", "ListStreams", "PutEvents",
-    "PutItem", "PutRecord", "PutRecords", "Query", "ReceiveMessage", "Scan", "SendMessage",
-    "SendMessageBatch", "TransactGetItems", "TransactWriteItems", "UpdateItem",
+    "PutItem", "PutRecord", "PutRecords", "Query", "ReEncrypt", "ReceiveMessage", "Scan",
+    "SendMessage",
+    "SendMessageBatch", "Sign", "TransactGetItems", "TransactWriteItems", "UpdateItem", "Verify",
+    "VerifyMac",
 }  # fmt: skip
 
 

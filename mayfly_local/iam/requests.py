@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.iam.event_requests import event_actions, stream_actions
+from mayfly_local.iam.key_requests import key_actions
 from mayfly_local.iam.lambda_requests import lambda_actions
 from mayfly_local.iam.s3_requests import s3_actions
 from mayfly_local.iam.secret_requests import secret_actions
@@ -24,8 +25,8 @@ __all__ = [
 
 #: Services that the emulator provides. Requests to other services are refused.
 SERVICES: Final = {
-    "cloudformation", "dynamodb", "events", "iam", "kinesis", "lambda", "s3", "secretsmanager",
-    "sns", "sqs", "ssm", "sts",
+    "cloudformation", "dynamodb", "events", "iam", "kinesis", "kms", "lambda", "s3",
+    "secretsmanager", "sns", "sqs", "ssm", "sts",
 }  # fmt: skip
 #: Errors that reading a malformed request can raise.
 UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
@@ -87,6 +88,8 @@ class Request:
     body: bytes
     #: Returns the ARN of a secret by its name, or None.
     secret_arn: Callable[[str], str | None] = lambda name: None
+    #: Returns the ARN of a key by its id, its ARN or an alias, or None.
+    key_arn: Callable[[str], str | None] = lambda name: None
 
     def permissions(self) -> set[Permission]:
         """Returns all permissions that the request needs.
@@ -115,6 +118,11 @@ class Request:
             return {
                 Permission(f"secretsmanager:{action}", resource)
                 for action, resource in secret_actions(operation, arguments, self.secret_arn)
+            }
+        if self.service == "kms":
+            return {
+                Permission(f"kms:{action}", resource)
+                for action, resource in key_actions(operation, arguments, self.key_arn)
             }
         if self.service == "dynamodb":
             return set(_of_dynamodb(operation, arguments))

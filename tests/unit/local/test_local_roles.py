@@ -21,11 +21,25 @@ TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/T"
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function"
 EVENTS = "arn:aws:events:us-east-1:000000000000"
 STREAM = f"{TABLE}/stream/2026"
+KEY_ID = "1f0a6d4e-0000-4000-8000-000000000001"
+KEY, OTHER_KEY, ALIAS = (
+    f"arn:aws:kms:us-east-1:000000000000:{name}"
+    for name in (f"key/{KEY_ID}", "key/other", "alias/orders")
+)
+#: A ciphertext of the emulator begins with the id of its key.
+SEALED = base64.b64encode(KEY_ID.encode() + b"sealed").decode()
 
 
 def dynamodb(operation: str, service: str = "DynamoDB_20120810", **arguments: Any) -> Request:
     headers = {"x-amz-target": f"{service}.{operation}"}
     return Request("dynamodb", "POST", "/", {}, headers, json.dumps(arguments).encode())
+
+
+def kms(operation: str, **arguments: Any) -> Request:
+    """Returns a request to KMS, with an alias and a key that the emulator knows."""
+    headers, body = {"x-amz-target": f"TrentService.{operation}"}, json.dumps(arguments).encode()
+    known = {KEY_ID: KEY, KEY: KEY, "alias/orders": KEY}
+    return Request("kms", "POST", "/", {}, headers, body, key_arn=known.get)
 
 
 def sqs(operation: str, **arguments: Any) -> Request:
@@ -129,6 +143,21 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
             b'{"Names": ["/a/b:3", "arn:aws:ssm:us-east-1:1:parameter/c"]}'),
             {("ssm:GetParameters",
             f"arn:aws:ssm:us-east-1:000000000000:parameter/{each}") for each in ("a/b", "c")},
+        ),
+        *(
+            (kms(operation, **arguments), {(f"kms:{action}", arn) for action, arn in needed})
+            for operation, arguments, needed in [
+                ("Encrypt", {"KeyId": KEY_ID}, [("Encrypt", KEY)]),
+                ("Encrypt", {"KeyId": KEY}, [("Encrypt", KEY)]),
+                ("Encrypt", {"KeyId": "alias/orders"}, [("Encrypt", KEY)]),
+                ("Decrypt", {"CiphertextBlob": SEALED}, [("Decrypt", KEY)]),
+                ("ReEncrypt", {"CiphertextBlob": SEALED, "DestinationKeyId": OTHER_KEY},
+                [("ReEncryptFrom", KEY), ("ReEncryptTo", OTHER_KEY)]),
+                ("UpdateAlias", {"AliasName": "alias/orders", "TargetKeyId": OTHER_KEY},
+                [("UpdateAlias", ALIAS), ("UpdateAlias", OTHER_KEY)]),
+                ("GenerateRandom", {}, [("GenerateRandom", "*")]),
+                ("ListKeys", {}, [("ListKeys", "*")]),
+            ]
         ),
         (Request("sqs", "POST", "/000000000000/q", {}, {"x-amz-target": "AmazonSQS.PurgeQueue"},
         b"{}"), {("sqs:PurgeQueue", "arn:aws:sqs:us-east-1:000000000000:q")}),

@@ -1171,3 +1171,15 @@ def test_table_names_what_an_absent_source_or_target_is(
 ) -> None:
     text = f"Resources:\n  F: {{{FUNCTION}, InlineCode: pass}}}}\n{resource}"
     assert line in absent(built(tmp_path, text))
+
+
+def test_key_of_a_kind_that_the_emulator_cannot_make_is_absent(tmp_path: Path) -> None:
+    text = """
+    Resources:
+      K: {Type: AWS::KMS::Key, Properties: {KeySpec: ML_DSA_44, KeyUsage: SIGN_VERIFY}}
+    Outputs:
+      Key: {Value: !GetAtt K.Arn}
+    """
+    assert list(read(tmp_path, text).state()) == []
+    made = built(tmp_path, text)
+    assert absent(made) == ["K: KMS::Key (ML_DSA_44)"]
