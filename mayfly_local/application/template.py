@@ -45,6 +45,8 @@ class Template:
     conditions: dict[str, Any]
     mappings: dict[str, Any]
     parameters: dict[str, Value]
+    #: Its `Description`.
+    description: str = ""
     #: Every resource with its class, and properties of running types that do not run.
     parts: tuple[Part, ...] = ()
     #: Values of `Fn::ImportValue` by name.
@@ -172,6 +174,7 @@ def _check(path: Path, transformed: Transformed) -> Template:
         conditions=source.get("Conditions") or {},
         mappings=source.get("Mappings") or {},
         parameters=transformed.parameters,
+        description=str(source.get("Description") or ""),
         imports=transformed.imports,
         dynamic=transformed.dynamic,
         unknown=transformed.unknown,

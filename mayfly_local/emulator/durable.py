@@ -46,6 +46,7 @@ from mayfly_local.emulator.journal import Journal, Row, StateError
 from mayfly_local.emulator.mappings import Mappings
 from mayfly_local.emulator.outlook import of_queue
 from mayfly_local.emulator.packed import dump
+from mayfly_local.emulator.stacks import RunningStack
 
 __all__ = ["Durable"]
 
@@ -91,6 +92,7 @@ class Durable:
         self._unsettled_until = 0.0
         self.arrivals = Arrivals()
         self.functions = Functions()
+        self.stack = RunningStack()
         self.invocations = Invocations(self.note, self.arrivals)
         self.mappings: Mappings
         self.expiry: ExpiryIndex
@@ -181,6 +183,9 @@ class Durable:
                 return self.expiry.expired(arguments["before"], arguments["limit"])
             case "functions":
                 self.functions.set(arguments)
+                return {}
+            case "stack":
+                self.stack.set(arguments)
                 return {}
             case "outlook":
                 return self._outlook(**arguments)

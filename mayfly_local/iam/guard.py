@@ -274,9 +274,9 @@ class Guard:
                 await self._kill(function, scope, receive)
             case "lose":
                 await self._transactions.serve(request, scope, receive, _nowhere)
-                await respond(send, 500, *requested_fault())
+                await respond(send, 500, *requested_fault(request.service))
             case _:
-                await respond(send, 500, *requested_fault())
+                await respond(send, 500, *requested_fault(request.service))
 
     async def _kill(self, function: str, scope: Mapping[str, Any], receive: Receive) -> None:
         """Has the process of a call killed, and returns when its connection is gone."""

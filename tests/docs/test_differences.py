@@ -144,6 +144,9 @@ HELD = {
     "`GetCallerIdentity` of a function": [
         f"{APPS}ports.py::test_caller_identity_of_a_function_is_the_root_user",
     ],
+    "`DescribeStacks` names no parameters": [
+        f"{APPS}described_stack.py::test_template_and_events_are_those_of_the_state",
+    ],
     "Secrets are not rotated": [
         f"{UNIT}differences.py::test_rotation_of_a_secret_is_absent_and_its_replicas_are_accepted",
     ],

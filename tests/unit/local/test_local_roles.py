@@ -8,12 +8,17 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
+from botocore.compat import HTTPHeaders
+from botocore.parsers import create_parser
+from botocore.session import get_session
 
+from mayfly_local.account import stack_id
 from mayfly_local.iam.guard import Guard
 from mayfly_local.iam.identities import Identities
 from mayfly_local.iam.pages import Cors
 from mayfly_local.iam.permissions import Grant, Permissions, Role
-from mayfly_local.iam.requests import Permission, Request, signer
+from mayfly_local.iam.requests import SERVICES, Permission, Request, signer
+from mayfly_local.iam.responses import access_denied, requested_fault
 from mayfly_local.ports.access import Access
 from tests.support.clients import make_client
 
@@ -157,6 +162,15 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
                 [("UpdateAlias", ALIAS), ("UpdateAlias", OTHER_KEY)]),
                 ("GenerateRandom", {}, [("GenerateRandom", "*")]),
                 ("ListKeys", {}, [("ListKeys", "*")]),
+            ]
+        ),
+        *(
+            (Request("cloudformation", "POST", "/", {}, {}, body.encode()),
+            {(f"cloudformation:{action}", arn)})
+            for body, action, arn in [
+                ("Action=DescribeStacks&StackName=app-x", "DescribeStacks", stack_id("app-x")),
+                ("Action=DescribeStacks&StackName=arn%3Aaws%3Ax", "DescribeStacks", "arn:aws:x"),
+                ("Action=DescribeStacks", "DescribeStacks", "*"),
             ]
         ),
         (Request("sqs", "POST", "/000000000000/q", {}, {"x-amz-target": "AmazonSQS.PurgeQueue"},
@@ -551,6 +565,26 @@ def test_refusal_names_action_and_resource_and_nothing_reaches_the_emulator(wire
             "advice": advice,
         },
     ]
+
+
+def parsed(service: str, status: int, body: bytes, kind: str) -> tuple[str, str]:
+    """Returns the code and the message that an SDK reads from an error of a service."""
+    model = get_session().get_service_model(service)
+    headers = HTTPHeaders.from_dict({"content-type": kind})
+    reply = {"status_code": status, "headers": headers, "body": body}
+    shape = model.operation_model(model.operation_names[0]).output_shape
+    parser: Any = create_parser(model.metadata["protocol"])
+    error = parser.parse(reply, shape)["Error"]
+    return error["Code"], error["Message"]
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_sdk_reads_the_errors_of_the_guard_for_each_service(service: str) -> None:
+    codes = {"AccessDenied", "AccessDeniedException", "AuthorizationError"}
+    code, message = parsed(service, *access_denied(service, "<not> allowed"))
+    assert (code in codes, message) == (True, "<not> allowed")
+    code, message = parsed(service, 500, *requested_fault(service))
+    assert (code[:8], message) == ("Internal", "a fault that a test requested")
 
 
 def test_refusal_distinguishes_denied_and_unknown_from_not_allowed(wire: Wire) -> None:
