@@ -65,7 +65,7 @@ STATE: Final = {
 COMPUTE: Final = {
     "AWS::Lambda::Function": {
         "Architectures", "Code", "DeadLetterConfig", "Description", "Environment",
-        "EphemeralStorage", "FunctionName", "Handler", "Layers",
+        "EphemeralStorage", "FunctionName", "Handler", "ImageConfig", "Layers",
         "LoggingConfig", "MemorySize", "PackageType", "ReservedConcurrentExecutions", "Role",
         "Runtime", "Tags", "Timeout",
         "TracingConfig",

@@ -129,6 +129,10 @@ HELD = {
     "A folder of Python, of this runtime or of your sources that is below `/tmp`": [
         f"{APPS}runtime_edges.py::test_sources_below_tmp_stay_visible",
     ],
+    "A function of an image sees every file": [
+        f"{UNIT}templates_as_written.py::"
+        "test_image_with_nothing_but_python_files_runs_as_its_folder",
+    ],
     "A change of a `requirements.txt`, of a zip archive or of the template": [
         f"{UNIT}differences.py::test_change_that_needs_a_restart_is_named",
     ],

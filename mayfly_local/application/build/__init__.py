@@ -7,6 +7,7 @@
     resources     resources by type, with these values in their properties
     functions     functions with their sizes, variables, libraries and layers
     code          the folders of functions and layers
+    images        functions of images, by their Dockerfiles
     roles         the role of a function, with its policies
     asynchronous  retries and destinations of asynchronous invocations
     definitions   methods and authorizers of definitions in OpenAPI
