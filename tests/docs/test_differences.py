@@ -129,6 +129,9 @@ HELD = {
     "A folder of Python, of this runtime or of your sources that is below `/tmp`": [
         f"{APPS}runtime_edges.py::test_sources_below_tmp_stay_visible",
     ],
+    "A layer of Powertools or of the AWS SDK for pandas": [
+        f"{UNIT}templates_as_written.py::test_published_layer_of_a_package_is_that_package",
+    ],
     "A function of an image sees every file": [
         f"{UNIT}templates_as_written.py::"
         "test_image_with_nothing_but_python_files_runs_as_its_folder",
