@@ -16,6 +16,7 @@ import pytest
 
 from mayfly_local.ports.access import is_loopback_name
 from tests.support.clients import make_client
+from tests.support.containers import container_line
 from tests.support.faults import Faults
 from tests.support.mocked import MockedAws
 
@@ -188,6 +189,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return not is_quick, SLOWEST.index(stem) if stem in SLOWEST else len(SLOWEST)
 
     items.sort(key=place)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says in one line which tests ran a container, since they are skipped without an engine."""
+    if (line := container_line(terminalreporter.stats)) is not None:
+        terminalreporter.write_line(line)
 
 
 #: Files with the contract of the stores. Their tests run on both clients, and others on the lean
