@@ -15,6 +15,7 @@ import mayfly
 import pytest
 from packaging.requirements import Requirement
 
+from mayfly_cli.bundling.packages import PROGRAMS
 from mayfly_testing.stack import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -94,6 +95,11 @@ def test_wheel_holds_the_code_of_every_package_and_nothing_else(
         if path.startswith(f"{folder}/") and (ROOT / path).exists()
     }
     assert held == expected - {"mayfly_functions/Makefile"} | {"mayfly_cli/template.yaml"}
+
+
+def test_all_of_the_wheel_but_library_and_handlers_is_kept_from_functions() -> None:
+    """`mayfly bundle` deletes these packages from what is deployed."""
+    assert set(PROGRAMS) == set(FOLDERS) - {"mayfly", "mayfly_functions"}
 
 
 def test_wheel_is_made_from_the_sdist_alone(archives: tuple[Path, Path], tmp_path: Path) -> None:
