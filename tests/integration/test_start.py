@@ -203,6 +203,12 @@ def test_part_that_is_added_to_a_project_is_built_in_the_same_way(
         assert {"mayfly", "mayfly_functions", "tasks"} <= deployed(function)
 
 
+def test_pages_of_the_wheel_are_found(machine: Machine) -> None:
+    page = Path(machine.run("mayfly", "docs", "start").strip())
+    assert page.is_relative_to(machine.folder / "venv")
+    assert page.read_text().startswith("# Start an application\n")
+
+
 def test_crash_lab_of_the_wheel_finds_functions_library_and_template(machine: Machine) -> None:
     program = (
         "from mayfly_cli.checkout import checkout\n"
