@@ -1,4 +1,4 @@
-"""`mayfly docs`: where the pages of the documentation are on this machine."""
+"""`mayfly docs`: the paths of the pages of the documentation on this machine."""
 
 from pathlib import Path
 

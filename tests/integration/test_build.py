@@ -19,6 +19,7 @@ from threading import Thread
 
 import pytest
 
+import tools.pythons
 from mayfly_cli.bundling.services import SERVICES
 from mayfly_cli.bundling.target import target_of
 from mayfly_local.application.template import load
@@ -33,25 +34,8 @@ MB = 1_000_000
 
 @cache
 def interpreter() -> str | None:
-    """Returns an interpreter of the template's version; pyenv has some that are not on PATH."""
-    candidates = [shutil.which(f"python{VERSION}"), *pyenv_interpreters()]
-    # A command of pyenv needs its PATH, so the interpreter behind it is asked for.
-    ask = (
-        "import sys; print(sys.executable); sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])"
-    )
-    for path in filter(None, candidates):
-        command = [path, "-c", ask, VERSION]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return done.stdout.strip()
-    return None
-
-
-def pyenv_interpreters() -> list[str]:
-    if shutil.which("pyenv") is None:
-        return []
-    root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=False).stdout
-    return sorted(map(str, Path(root.strip()).glob(f"versions/{VERSION}.*/bin/python{VERSION}")))
+    """Returns an interpreter of the template's version, also one that is not on PATH."""
+    return tools.pythons.interpreter(VERSION)
 
 
 def checkout(folder: Path) -> Path:
