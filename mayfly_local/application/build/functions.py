@@ -13,7 +13,7 @@ from mayfly_local.application.build.layers import build_layers
 from mayfly_local.application.build.qualifiers import qualifiers_of
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.build.roles import build_role
-from mayfly_local.application.metadata import has_libraries
+from mayfly_local.application.metadata import has_libraries, is_bundled
 from mayfly_local.application.model import Function
 from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
@@ -140,7 +140,7 @@ def _function(
     variables = (properties.get("Environment") or {}).get("Variables") or {}
     limit = properties.get("ReservedConcurrentExecutions")
     libraries = template.libraries if has_libraries(template.resources[name]) else ()
-    if has_libraries(template.resources[name]) and not libraries:
+    if has_libraries(template.resources[name]) and not libraries and not is_bundled(folder):
         report.accepted(name, "BuildMethod makefile: its folder runs as it is")
     timeout, memory = int(properties.get("Timeout", 3)), int(properties.get("MemorySize", 128))
     if not 1 <= timeout <= 900:

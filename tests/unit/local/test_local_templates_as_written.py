@@ -843,6 +843,12 @@ def test_makefile_of_a_function_is_accepted_and_not_run(tmp_path: Path) -> None:
     assert "F: BuildMethod makefile: its folder runs as it is" in "".join(table(application.parts))
 
 
+def test_makefile_that_bundles_the_function_is_not_mentioned(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("build-F:\n\tmayfly bundle F . $(ARTIFACTS_DIR)\n")
+    text = f"Resources: {{F: {{{FUNCTION}, CodeUri: .}}, Metadata: {{BuildMethod: makefile}}}}}}"
+    assert "makefile" not in "".join(table(built(tmp_path, text).parts))
+
+
 def test_output_whose_condition_is_false_is_left_out(tmp_path: Path) -> None:
     template = read(
         tmp_path,
