@@ -201,13 +201,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         and {"aws", "embedded", "endpoint"} & set(metafunc.fixturenames)
         and "MAYFLY_CLIENT" not in os.environ
     ):
-        metafunc.fixturenames.insert(0, "_client_of_stores")
         metafunc.parametrize("_client_of_stores", ["lean", "boto3"], indirect=True)
 
 
-@pytest.fixture
+# It is autouse, since pytest drops a fixture that neither a test nor another fixture asks for.
+@pytest.fixture(autouse=True)
 def _client_of_stores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAYFLY_CLIENT", request.param)
+    if kind := getattr(request, "param", None):
+        monkeypatch.setenv("MAYFLY_CLIENT", kind)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
