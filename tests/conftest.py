@@ -6,7 +6,7 @@ Tests use loopback only and no real credentials. Tables are made as in template.
 import gc
 import os
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -316,13 +316,21 @@ def faults(dynamodb: Any) -> Faults:
     return Faults(dynamodb)
 
 
-def make_tables(client: Any, prefix: str = "", *, streams: bool = False) -> dict[str, str]:
-    """Makes the template's tables, with their streams if requested.
+#: The tables of a worker that runs jobs.
+WORKERS = ("JobsTable", "CountersTable")
+
+
+def make_tables(
+    client: Any, prefix: str = "", *, streams: bool = False, only: Collection[str] = ()
+) -> dict[str, str]:
+    """Makes the template's tables, or some of them, with their streams if requested.
 
     Returns their names by logical ids.
     """
     names = {}
     for logical, properties in _table_properties().items():
+        if only and logical not in only:
+            continue
         stream = properties.get("StreamSpecification")
         rest = {key: value for key, value in properties.items() if key != "StreamSpecification"}
         if stream and streams:

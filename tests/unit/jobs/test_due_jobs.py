@@ -27,18 +27,21 @@ class Due:
     def __init__(self, client: Any, shards: int) -> None:
         self.client = client
         self.shards = shards
-        self.table = make_tables(client, f"due-{next(_TABLES)}-")["JobsTable"]
+        self.table = make_tables(client, f"due-{next(_TABLES)}-", only=["JobsTable"])["JobsTable"]
         self.operations = JobOperations(JobStore(DynamoDB(client, lambda _: None), self.table))
 
     def add(self, tenant: str, jobs: int, *, at_ms: int = SOON, shards: int | None = None) -> None:
         """Stores jobs of a tenant that are due one after another, a millisecond apart."""
+        puts = []
         for number in range(jobs):
             job = a_job(
                 id=f"{number:04}", tenant=tenant, status=Status.SCHEDULED,
                 not_before_ms=at_ms + number, created_at_ms=1,
             )  # fmt: skip
             (item,) = new_items(job, due_shards=shards or self.shards)
-            self.client.put_item(TableName=self.table, Item=item)
+            puts.append({"PutRequest": {"Item": item}})
+        for start in range(0, jobs, 25):
+            self.client.batch_write_item(RequestItems={self.table: puts[start : start + 25]})
 
     def release(self, limit: int = 1000, is_over: Callable[[], bool] = lambda: False) -> int:
         """Releases due jobs."""
