@@ -183,8 +183,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=place)
 
 
-#: Files with the contract of the stores. Their tests run on both clients, and others on the lean
-#: one, which functions have.
+#: Files with the contract of the stores. Their tests run on both clients, on boto3's by
+#: `make soak`. Others run on the lean one, which functions have.
 CONTRACT_OF_STORES = (
     "test_batches", "test_claims", "test_commits", "test_counters", "test_dead_letters",
     "test_due_jobs", "test_group_commit", "test_jobs_store", "test_leases", "test_limits",
@@ -201,7 +201,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         and {"aws", "embedded", "endpoint"} & set(metafunc.fixturenames)
         and "MAYFLY_CLIENT" not in os.environ
     ):
-        metafunc.parametrize("_client_of_stores", ["lean", "boto3"], indirect=True)
+        boto3 = pytest.param("boto3", marks=pytest.mark.soak)
+        # Without soaks it would be a line of `skipped` for each test.
+        clients = ["lean", boto3] if metafunc.config.getoption("--soaks") else ["lean"]
+        metafunc.parametrize("_client_of_stores", clients, indirect=True)
 
 
 # It is autouse, since pytest drops a fixture that neither a test nor another fixture asks for.
