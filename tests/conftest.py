@@ -6,7 +6,7 @@ Tests use loopback only and no real credentials. Tables are made as in template.
 import gc
 import os
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -197,8 +197,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(line)
 
 
-#: Files with the contract of the stores. Their tests run on both clients, and others on the lean
-#: one, which functions have.
+#: Files with the contract of the stores. Their tests run on both clients, on boto3's by
+#: `make soak`. Others run on the lean one, which functions have.
 CONTRACT_OF_STORES = (
     "test_batches", "test_claims", "test_commits", "test_counters", "test_dead_letters",
     "test_due_jobs", "test_group_commit", "test_jobs_store", "test_leases", "test_limits",
@@ -215,7 +215,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         and {"aws", "embedded", "endpoint"} & set(metafunc.fixturenames)
         and "MAYFLY_CLIENT" not in os.environ
     ):
-        metafunc.parametrize("_client_of_stores", ["lean", "boto3"], indirect=True)
+        boto3 = pytest.param("boto3", marks=pytest.mark.soak)
+        # Without soaks it would be a line of `skipped` for each test.
+        clients = ["lean", boto3] if metafunc.config.getoption("--soaks") else ["lean"]
+        metafunc.parametrize("_client_of_stores", clients, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -333,13 +336,21 @@ def faults(dynamodb: Any) -> Faults:
     return Faults(dynamodb)
 
 
-def make_tables(client: Any, prefix: str = "", *, streams: bool = False) -> dict[str, str]:
-    """Makes the template's tables, with their streams if requested.
+#: The tables of a worker that runs jobs.
+WORKERS = ("JobsTable", "CountersTable")
+
+
+def make_tables(
+    client: Any, prefix: str = "", *, streams: bool = False, only: Collection[str] = ()
+) -> dict[str, str]:
+    """Makes the template's tables, or some of them, with their streams if requested.
 
     Returns their names by logical ids.
     """
     names = {}
     for logical, properties in _table_properties().items():
+        if only and logical not in only:
+            continue
         stream = properties.get("StreamSpecification")
         rest = {key: value for key, value in properties.items() if key != "StreamSpecification"}
         if stream and streams:

@@ -46,7 +46,7 @@ HELD = {
     ],
     "The last free one is kept for a caller that holds none": [
         f"{UNIT}shares.py::test_long_polls_of_two_callers_leave_an_environment_to_a_third",
-        f"{APPS}shares.py::test_long_polls_of_two_tenants_leave_room_for_a_third",
+        f"{APPS}shares.py::test_long_polls_of_one_tenant_and_of_two_leave_room_for_another",
     ],
     "A request that has not had its turn": [
         f"{UNIT}integrations.py::test_request_without_a_turn_in_its_time_never_runs",

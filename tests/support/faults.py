@@ -11,9 +11,9 @@ import botocore.awsrequest
 import botocore.exceptions
 from mayfly.aws.connections import Answer
 from mayfly.aws.retries import Budget
-from moto.core.models import botocore_stubber
 
 from tests.support.clients import Lean, lost, prepared, read
+from tests.support.mocked import stubber
 
 Plan = Callable[[str, int], str | None]
 
@@ -92,7 +92,7 @@ class Faults:
         self._session = client._endpoint.http_session
         # Replaces moto, rather than running before it: botocore calls every handler of this event,
         # whatever the first one answers.
-        client.meta.events.unregister("before-send", botocore_stubber)
+        client.meta.events.unregister("before-send", stubber)
         client.meta.events.register("before-send", self._send_by_boto3)
         # The SDK's retries are unchanged, except for their pauses and for the budget that many
         # faults would use up.
@@ -202,9 +202,7 @@ class Faults:
         return 0 if is_passing and attempts < self._tries else None
 
     def _forward(self, event_name: str, request: Any) -> Any:
-        return (
-            botocore_stubber(event_name, request) if self._on_moto else self._session.send(request)
-        )
+        return stubber(event_name, request) if self._on_moto else self._session.send(request)
 
 
 _REFUSALS = {

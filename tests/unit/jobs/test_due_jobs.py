@@ -14,7 +14,6 @@ from mayfly.jobs.shards import SHARDS, partitions
 from mayfly.jobs.store import JobStore
 
 from tests.conftest import make_tables
-from tests.support.clients import Lean
 from tests.support.faults import Faults
 from tests.support.jobs import a_job
 
@@ -28,18 +27,21 @@ class Due:
     def __init__(self, client: Any, shards: int) -> None:
         self.client = client
         self.shards = shards
-        self.table = make_tables(client, f"due-{next(_TABLES)}-")["JobsTable"]
+        self.table = make_tables(client, f"due-{next(_TABLES)}-", only=["JobsTable"])["JobsTable"]
         self.operations = JobOperations(JobStore(DynamoDB(client, lambda _: None), self.table))
 
     def add(self, tenant: str, jobs: int, *, at_ms: int = SOON, shards: int | None = None) -> None:
         """Stores jobs of a tenant that are due one after another, a millisecond apart."""
+        puts = []
         for number in range(jobs):
             job = a_job(
                 id=f"{number:04}", tenant=tenant, status=Status.SCHEDULED,
                 not_before_ms=at_ms + number, created_at_ms=1,
             )  # fmt: skip
             (item,) = new_items(job, due_shards=shards or self.shards)
-            self.client.put_item(TableName=self.table, Item=item)
+            puts.append({"PutRequest": {"Item": item}})
+        for start in range(0, jobs, 25):
+            self.client.batch_write_item(RequestItems={self.table: puts[start : start + 25]})
 
     def release(self, limit: int = 1000, is_over: Callable[[], bool] = lambda: False) -> int:
         """Releases due jobs."""
@@ -242,15 +244,6 @@ def test_partition_whose_answer_is_an_error_does_not_hold_up_the_others(
         operations.release_due(before_ms=SOON + 10_000, limit=1000)
     assert sorted(db.partitions) == sorted(partitions("due"))
     assert due.waiting() == [f"unsharded/{number:04}" for number in range(5)]
-
-
-def test_client_is_the_one_that_the_case_names(
-    request: pytest.FixtureRequest, embedded: Any
-) -> None:
-    """This holds for every file with the stores' contract (`tests/conftest.py`)."""
-    if not (case := getattr(request.node, "callspec", None)):
-        pytest.skip("MAYFLY_CLIENT names the client of all tests")
-    assert isinstance(embedded, Lean) is (case.params["_client_of_stores"] == "lean")
 
 
 class Overloaded(DynamoDB):
