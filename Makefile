@@ -26,7 +26,7 @@ soak: $(VENV)/ready ## runs the soaks: kills under load, random requests, many p
 
 test-all: $(VENV)/ready ## runs every test at full size: 200 rounds of kills, 500 MB of state, 1,000 cases of each search
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --soaks --rounds 200 --searches 1000 --hostile 60000 \
-	  --load-seconds 120 --lease-seconds 15 --webhooks 200 --megabytes 100 --ended-jobs 10000 --pyodide --timeout 7200 $(T)
+	  --load-seconds 120 --lease-seconds 15 --webhooks 200 --megabytes 100 --ended-jobs 10000 --continuations 20000 --pyodide --timeout 7200 $(T)
 
 test-starlette: $(VENV)/ready $(STARLETTES:%=.venv-starlette-%/ready) ## tests the session adapter with older versions of Starlette
 	@for version in $(STARLETTES); do echo "Starlette $$version"; PYTHONPATH=.venv-starlette-$$version $(BIN)/pytest -q \
@@ -79,14 +79,14 @@ docs-check: $(VENV)/ready ## runs the examples of README and docs
 audit: .venv-audit/ready ## looks for known vulnerabilities of all locked packages (needs the network and npm)
 	@for lock in layers/mayfly/requirements.txt requirements/*.txt examples/*/app/requirements.txt; do \
 	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || { echo "make audit: pip-audit failed for $$lock; its output above has the vulnerabilities or the error"; exit 1; }; done
-	@npm audit --prefix tools/bundle/pyodide --package-lock-only
+	@npm audit --prefix mayfly_cli/bundling/pyodide --package-lock-only
 
 lock: ## resolves all lock files again (needs uv and npm)
 	@for lock in layers/mayfly/requirements requirements/local requirements/sam requirements/audit requirements/dist examples/flask_hits/app/requirements; do \
 	  uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $$lock.in -o $$lock.txt || exit 1; done
 	@for version in $(STARLETTES); do \
 	  uv pip compile --quiet --universal --no-deps --generate-hashes --no-annotate --no-header --python-version 3.11 requirements/starlette/$$version.in -o requirements/starlette/$$version.txt || exit 1; done
-	@npm install --prefix tools/bundle/pyodide --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --silent
+	@npm install --prefix mayfly_cli/bundling/pyodide --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --silent
 	@$(MAKE) --no-print-directory licences
 
 licences: $(VENV)/ready .venv-sam/ready .venv-audit/ready .venv-dist/ready $(STARLETTES:%=.venv-starlette-%/ready)

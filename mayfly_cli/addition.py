@@ -10,7 +10,7 @@ from mayfly import __version__
 from packaging.version import Version
 
 from mayfly_cli.grants import lines
-from mayfly_cli.new_application import PART, RUNTIMES, runtime_here
+from mayfly_cli.new_application import MAKEFILE, PART, RUNTIMES, runtime_here
 from mayfly_cli.parts import FEATURES, Wanted, is_as_written, nested, release, wanted
 from mayfly_cli.template_text import Entry, TemplateText
 from mayfly_local.errors import LocalError
@@ -176,7 +176,7 @@ def _with_part(template: TemplateText, name: str) -> tuple[TemplateText, str]:
 
 
 def _code(folder: Path, chosen: Wanted) -> dict[Path, str]:
-    """Returns the files of the folder of code: its requirements, and its package of tasks.
+    """Returns the files of the folder of code: requirements, Makefile, and package of tasks.
 
     A requirement that `mayfly add` has written is updated. Other files that exist are left alone.
     """
@@ -186,6 +186,8 @@ def _code(folder: Path, chosen: Wanted) -> dict[Path, str]:
         files[requirements] = f"{_REQUIREMENT}\n"
     elif _REQUIRED.search(before := _text(requirements)):
         files[requirements] = _REQUIRED.sub(_REQUIREMENT, before)
+    if not (folder / "Makefile").exists():
+        files[folder / "Makefile"] = MAKEFILE.read_text(encoding="utf-8")
     package = folder.joinpath(*chosen.tasks.split("."))
     if chosen.tasks and not package.exists() and not package.with_suffix(".py").exists():
         files[package / "__init__.py"] = _TASKS
@@ -203,6 +205,10 @@ def _advice(folder: Path, name: str, chosen: Wanted) -> list[str]:
     requirements = folder / chosen.code / "requirements.txt"
     if requirements.exists() and "mayfly-serverless" not in _text(requirements):
         text += ["", f"Add this line to {requirements}:", "", f"      {_REQUIREMENT}"]
+    makefile = folder / chosen.code / "Makefile"
+    if makefile.exists() and "bundle" not in _text(makefile):
+        rule = MAKEFILE.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        text += ["", f"Add these lines to {makefile}:", "", *(f"      {line}" for line in rule)]
     if chosen.tasks:
         place = "/".join([chosen.code, *chosen.tasks.split(".")])
         text += ["", f"Tasks are files in {place}/."]

@@ -18,6 +18,8 @@ _COMMANDS: Final = {
     "init": "Make a small application that runs at once.",
     "add": "Add parts of Mayfly to a SAM project, or update them.",
     "template": "Print parts of Mayfly as a template to nest.",
+    "bundle": "Put together what is deployed of a function; sam build calls it.",
+    "docs": "Say where the pages of the documentation are.",
     "up": "Run a SAM application on this machine.",
     "invoke": "Invoke one function of the running stack.",
     "roles": "Show what each function's role allows, and what of it was used.",

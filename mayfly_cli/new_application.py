@@ -14,11 +14,22 @@ from typing import Final
 
 from mayfly_cli.parts import Wanted, nested
 
-__all__ = ["FOLDER", "PART", "RUNTIMES", "name_problem", "part", "rendered", "runtime_here"]
+__all__ = [
+    "FOLDER",
+    "MAKEFILE",
+    "PART",
+    "RUNTIMES",
+    "name_problem",
+    "part",
+    "rendered",
+    "runtime_here",
+]
 
 FOLDER: Final = Path(__file__).with_name("starter") / "{{cookiecutter.project_name}}"
 #: The file with Mayfly's own resources.
 PART: Final = "mayfly.yaml"
+#: The Makefile of a folder of functions, which `sam build` runs. It has no placeholders.
+MAKEFILE: Final = FOLDER / "src" / "Makefile"
 #: Lambda's names of the Python versions that Mayfly runs on.
 RUNTIMES: Final = ("python3.11", "python3.12", "python3.13", "python3.14")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")

@@ -50,9 +50,9 @@ _HEADER: Final = re.compile(
 class Wanted:
     """The choices of an application.
 
-    `features` are keys of FEATURES. `code` is the folder of its functions, which has a
-    requirements.txt with the package and, next to it, the package `tasks` if the application has
-    tasks. `runtime` is Lambda's name of a Python version.
+    `features` are keys of FEATURES. `code` is the folder of its functions, which has a Makefile
+    that calls `mayfly bundle`, a requirements.txt with Mayfly and, next to them, the package
+    `tasks` if the application has tasks. `runtime` is Lambda's name of a Python version.
     """
 
     features: Collection[str]
@@ -223,7 +223,6 @@ def _conditions(section: str, body: str) -> str:
 
 def _installed(block: str, code: str) -> str:
     """Returns a function's block with the handler of the installed package."""
-    block = block.replace("    Metadata:\n      BuildMethod: makefile\n", "")
     block = block.replace("      CodeUri: functions\n", f"      CodeUri: {code}\n")
     return re.sub(r"(?m)^( +Handler: )(\w+\.main\.handler)$", r"\1mayfly_functions.\2", block)
 

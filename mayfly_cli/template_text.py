@@ -99,6 +99,13 @@ class TemplateText:
             node = _member(node, key)
         return str(node.value) if isinstance(node, yaml.ScalarNode) else None
 
+    def values(self, *path: str) -> list[str]:
+        """Returns the texts of a list or of a scalar at a path of keys; empty if there is none."""
+        node = self._root
+        for key in path:
+            node = _member(node, key)
+        return _scalars(node)
+
     def with_entry(self, section: str, entry: Entry) -> "TemplateText":
         """Returns the template with an entry at the end of a section, made if it is missing.
 

@@ -139,6 +139,8 @@ class Stack:
         self._no_folders: str | None = None
         self.application: Application | None = None
         self._archives: list[Path] = []
+        #: The emulator's ids of the state, by logical id.
+        self._physical: dict[str, str] = {}
         #: Ports of the debuggers of functions.
         self._debug_ports: dict[str, int] = {}
         self._debugged: dict[str, Launch] = {}
@@ -156,6 +158,7 @@ class Stack:
         with naming_unknown(template):
             self.step = "creating the tables, queues and buckets"
             deployed = await deploy(template, clients)
+            self._physical = deployed.physical
             self.step = "preparing the functions"
             written = build(
                 deployed.template, deployed.scope, api_url=self._api_url, next_port=free_port,
@@ -401,7 +404,7 @@ class Stack:
                 await self._roles.note_logging(self.application.functions[name])
 
     async def _hand_over(self, app: Application) -> list[str]:
-        """Hands roles, keys and mappings to the emulator.
+        """Hands roles, keys, mappings and the stack's description to the emulator.
 
         Returns the problems that would make AWS refuse to deploy.
         """
@@ -410,6 +413,7 @@ class Stack:
         self._roles = Roles(self._control, self._keys)
         self._positions = self._positions or Positions(self._control)
         await self._control.ask("functions", _named(app))
+        await self._control.ask("stack", _described(app, self._physical))
         problems = await self._roles.take(app)
         await self._positions.declare(
             {
@@ -681,6 +685,20 @@ def _named(app: Application) -> dict[str, dict[str, Any]]:
             "qualifiers": list(function.qualifiers),
         }
         for name, function in app.functions.items()
+    }
+
+
+def _described(app: Application, physical: Mapping[str, str]) -> dict[str, Any]:
+    """Returns what the emulator's CloudFormation tells about the stack."""
+    described = app.description
+    return {
+        "name": app.name,
+        "text": described.text,
+        "outputs": described.outputs,
+        "resources": {
+            name: (kind, reference or physical.get(name, name))
+            for name, (kind, reference) in described.resources.items()
+        },
     }
 
 

@@ -6,7 +6,7 @@ Tests use loopback only and no real credentials. Tables are made as in template.
 import gc
 import os
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 
 from mayfly_local.ports.access import is_loopback_name
 from tests.support.clients import make_client
+from tests.support.containers import container_line
 from tests.support.faults import Faults
 from tests.support.mocked import MockedAws
 
@@ -116,6 +117,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="ended jobs whose memory is measured (default: 2000)",
     )
+    parser.addoption(
+        "--continuations",
+        type=int,
+        default=60,
+        metavar="N",
+        help="how often a job with a bounded history continues (default: 60)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -183,8 +191,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=place)
 
 
-#: Files with the contract of the stores. Their tests run on both clients, and others on the lean
-#: one, which functions have.
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says in one line which tests ran a container, since they are skipped without an engine."""
+    if (line := container_line(terminalreporter.stats)) is not None:
+        terminalreporter.write_line(line)
+
+
+#: Files with the contract of the stores. Their tests run on both clients, on boto3's by
+#: `make soak`. Others run on the lean one, which functions have.
 CONTRACT_OF_STORES = (
     "test_batches", "test_claims", "test_commits", "test_counters", "test_dead_letters",
     "test_due_jobs", "test_group_commit", "test_jobs_store", "test_leases", "test_limits",
@@ -201,13 +215,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         and {"aws", "embedded", "endpoint"} & set(metafunc.fixturenames)
         and "MAYFLY_CLIENT" not in os.environ
     ):
-        metafunc.fixturenames.insert(0, "_client_of_stores")
-        metafunc.parametrize("_client_of_stores", ["lean", "boto3"], indirect=True)
+        boto3 = pytest.param("boto3", marks=pytest.mark.soak)
+        # Without soaks it would be a line of `skipped` for each test.
+        clients = ["lean", boto3] if metafunc.config.getoption("--soaks") else ["lean"]
+        metafunc.parametrize("_client_of_stores", clients, indirect=True)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _client_of_stores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAYFLY_CLIENT", request.param)
+    """Names the client of a test of the stores' contract, before any fixture makes a client.
+
+    It is an autouse fixture since pytest leaves out a fixture that only a parametrization names.
+    """
+    if client := getattr(request, "param", None):
+        monkeypatch.setenv("MAYFLY_CLIENT", client)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -315,13 +336,21 @@ def faults(dynamodb: Any) -> Faults:
     return Faults(dynamodb)
 
 
-def make_tables(client: Any, prefix: str = "", *, streams: bool = False) -> dict[str, str]:
-    """Makes the template's tables, with their streams if requested.
+#: The tables of a worker that runs jobs.
+WORKERS = ("JobsTable", "CountersTable")
+
+
+def make_tables(
+    client: Any, prefix: str = "", *, streams: bool = False, only: Collection[str] = ()
+) -> dict[str, str]:
+    """Makes the template's tables, or some of them, with their streams if requested.
 
     Returns their names by logical ids.
     """
     names = {}
     for logical, properties in _table_properties().items():
+        if only and logical not in only:
+            continue
         stream = properties.get("StreamSpecification")
         rest = {key: value for key, value in properties.items() if key != "StreamSpecification"}
         if stream and streams:

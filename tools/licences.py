@@ -26,7 +26,7 @@ LOCKS: Final = {
     "examples/flask_hits/app/requirements.txt": "The Flask example",
 }
 #: The lock of the one program that runs under Node: it may make byte-code when functions are built.
-NODE_LOCK: Final = "tools/bundle/pyodide/package-lock.json"
+NODE_LOCK: Final = "mayfly_cli/bundling/pyodide/package-lock.json"
 _PAGE: Final = ROOT / "docs" / "dependencies.md"
 _HEAD: Final = """# Dependencies
 

@@ -9,11 +9,10 @@ import ipaddress
 import itertools
 import json
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mayfly_local.account import ACCOUNT, REGION
+from mayfly_local.account import ACCOUNT, REGION, stack_id
 from mayfly_local.errors import LocalError
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "pseudo_parameters",
     "references",
     "resolve",
-    "stack_id",
 ]
 
 Attribute = tuple[str, str | None]
@@ -63,15 +61,6 @@ def pseudo_parameters(stack: str) -> dict[Attribute, Any]:
         ("AWS::StackId", None): stack_id(stack),
         ("AWS::NotificationARNs", None): [],
     }
-
-
-def stack_id(stack: str, name: str = "") -> str:
-    """Returns the ARN of a stack, whose last part is a UUID: templates split it to get a suffix.
-
-    The UUID is that of `name`, or of the stack's own, so that it is the same at every start.
-    """
-    part = uuid.uuid5(uuid.NAMESPACE_URL, f"mayfly:{name or stack}")
-    return f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{stack}/{part}"
 
 
 def named_imports(value: Any, static: Callable[[Any], Any] = lambda name: name) -> list[str]:

@@ -1,12 +1,15 @@
 """`Metadata.Mayfly` of a template: what a laptop needs to know and AWS does not."""
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["KEYS", "has_libraries", "libraries", "metadata_problems"]
+__all__ = ["KEYS", "has_libraries", "is_bundled", "libraries", "metadata_problems"]
 
 #: The keys of `Metadata.Mayfly`.
 KEYS: Final = ("AfterDeploy", "Libraries", "LocalParameters")
+#: The command of a makefile whose result is the function's folder and its packages.
+_BUNDLES: Final = re.compile(r"""(?m)^\t.*(?:\bmayfly|\$\(MAYFLY\))["']? bundle """)
 
 
 def metadata_problems(metadata: Any, folder: Path) -> list[str]:
@@ -49,3 +52,16 @@ def libraries(metadata: dict[str, Any], folder: Path) -> tuple[Path, ...]:
 def has_libraries(resource: dict[str, Any]) -> bool:
     """Returns whether the build puts the libraries into this function: a makefile can do so."""
     return (resource.get("Metadata") or {}).get("BuildMethod") == "makefile"
+
+
+def is_bundled(folder: Path | None) -> bool:
+    """Returns whether the makefile in a function's folder calls `mayfly bundle`.
+
+    Such a function is its folder and the packages of its requirements.txt, which is what runs here.
+    """
+    makefile = None if folder is None else folder / "Makefile"
+    return (
+        makefile is not None
+        and makefile.is_file()
+        and _BUNDLES.search(makefile.read_text(encoding="utf-8", errors="replace")) is not None
+    )

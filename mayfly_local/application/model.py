@@ -1,6 +1,6 @@
 """A template's application: functions and what calls them, resolved and frozen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from mayfly_local.iam.permissions import Role
 __all__ = [
     "Application",
     "AsynchronousRules",
+    "Description",
     "Function",
     "QueueSource",
     "Schedule",
@@ -145,6 +146,19 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Description:
+    """The stack as CloudFormation describes it to its clients."""
+
+    #: The template's `Description`.
+    text: str = ""
+    #: Each has OutputKey and OutputValue, and Description and ExportName if the template has them.
+    outputs: tuple[dict[str, str], ...] = ()
+    #: The type and the Ref of each resource, by logical id. The Ref is empty if only the emulator
+    #: knows it.
+    resources: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Application:
     """A whole application, ready to run."""
 
@@ -158,6 +172,7 @@ class Application:
     after_deploy: tuple[str, ...]
     #: Every part of the template with its class.
     parts: tuple[Part, ...] = ()
+    description: Description = Description()
 
     @property
     def absent(self) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mayfly_local.application.intrinsics import stack_id
+from mayfly_local.account import stack_id
 
 __all__ = ["inline"]
 

@@ -1,4 +1,4 @@
-"""Parts of the state that name a topic, a bus or a target outside the template.
+"""Parts of the state that name a topic, a bus, a key or a target outside the template.
 
 The emulator would refuse them, or hold something that never gets a message.
 """
@@ -37,6 +37,11 @@ def outside(state: Mapping[str, Any]) -> dict[str, str]:
             is_foreign = bus.startswith("arn:") and not _is_own(bus)
             if is_foreign or bus.rpartition("/")[2] not in buses:
                 found[name] = f"the event bus {bus} is not in this template"
+        elif resource["Type"] == "AWS::KMS::Alias" and isinstance(
+            key := properties.get("TargetKeyId"), str
+        ):
+            # KMS draws the ids of keys, so a text cannot name a key of this stack.
+            found[name] = f"the key {key} is not on this machine"
     return found
 
 

@@ -93,7 +93,7 @@ _PREFIXES: Final = {
 #: Types of ids that AWS generates, and their lengths.
 _IDS: Final = {
     "AWS::ApiGateway::RestApi": 10, "AWS::ApiGatewayV2::Api": 10,
-    "AWS::Cognito::UserPoolClient": 26, "AWS::KMS::Key": 26,
+    "AWS::Cognito::UserPoolClient": 26,
 }  # fmt: skip
 #: Attributes that are lists.
 _LISTS: Final = {

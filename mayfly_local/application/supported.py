@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mayfly_local.application.classes import Class, Part
 
-__all__ = ["ACCEPTED", "COMPUTE", "STATE", "classify", "is_websocket"]
+__all__ = ["ACCEPTED", "COMPUTE", "STATE", "classify", "is_unknown_key", "is_websocket"]
 
 #: Resources that the emulator holds; they are created through CloudFormation and then verified.
 STATE: Final = {
@@ -50,6 +50,10 @@ STATE: Final = {
         "Name", "RetentionPeriodHours", "ShardCount", "StreamEncryption", "StreamModeDetails",
         "Tags",
     },
+    "AWS::KMS::Key": {
+        "Description", "Enabled", "KeySpec", "KeyUsage", "PendingWindowInDays", "Tags",
+    },
+    "AWS::KMS::Alias": {"AliasName", "TargetKeyId"},
     "AWS::Events::EventBus": {"Description", "Name", "Policy", "Tags"},
     "AWS::Events::Rule": {
         "Description", "EventBusName", "EventPattern", "Name", "RoleArn", "ScheduleExpression",
@@ -61,7 +65,7 @@ STATE: Final = {
 COMPUTE: Final = {
     "AWS::Lambda::Function": {
         "Architectures", "Code", "DeadLetterConfig", "Description", "Environment",
-        "EphemeralStorage", "FunctionName", "Handler", "Layers",
+        "EphemeralStorage", "FunctionName", "Handler", "ImageConfig", "Layers",
         "LoggingConfig", "MemorySize", "PackageType", "ReservedConcurrentExecutions", "Role",
         "Runtime", "Tags", "Timeout",
         "TracingConfig",
@@ -175,6 +179,10 @@ _WITHOUT_EFFECT: Final = {
         "CodeSigningConfigArn", "KmsKeyArn", "RecursiveLoop", "RuntimeManagementConfig",
         "SnapStart", "VpcConfig",
     },
+    "AWS::KMS::Key": {
+        "BypassPolicyLockoutSafetyCheck", "EnableKeyRotation", "KeyPolicy", "MultiRegion", "Origin",
+        "RotationPeriodInDays",
+    },
     "AWS::S3::Bucket": {
         "AccelerateConfiguration", "AccessControl", "AnalyticsConfigurations",
         "IntelligentTieringConfigurations", "InventoryConfigurations", "LifecycleConfiguration",
@@ -259,8 +267,6 @@ ACCEPTED: Final = {
     "AWS::IAM::User",
     "AWS::IAM::UserPolicy",
     "AWS::IAM::UserToGroupAddition",
-    "AWS::KMS::Alias",
-    "AWS::KMS::Key",
     # Its throughput has no effect: a mapping of it reads the stream.
     "AWS::Kinesis::StreamConsumer",
     "AWS::Lambda::CodeSigningConfig",
@@ -294,6 +300,19 @@ ACCEPTED: Final = {
     "AWS::XRay::SamplingRule",
 }
 
+#: Kinds of KMS keys that the emulator makes.
+_KEY_SPECS: Final = {
+    "ECC_NIST_EDWARDS25519", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1",
+    "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "RSA_2048", "RSA_3072", "RSA_4096",
+    "SYMMETRIC_DEFAULT",
+}  # fmt: skip
+
+
+def is_unknown_key(resource: Mapping[str, Any]) -> bool:
+    """Returns whether a resource is a KMS key of a kind that the emulator cannot make."""
+    spec = (resource.get("Properties") or {}).get("KeySpec", "SYMMETRIC_DEFAULT")
+    return resource["Type"] == "AWS::KMS::Key" and isinstance(spec, str) and spec not in _KEY_SPECS
+
 
 def is_websocket(resource: Mapping[str, Any]) -> bool:
     """Returns whether a resource of the type AWS::ApiGatewayV2::Api is a WebSocket API."""
@@ -317,6 +336,8 @@ def classify(resources: Mapping[str, Any]) -> list[Part]:
         known = STATE.get(kind) or COMPUTE.get(kind)
         if {"Ref": name} in sockets:
             parts.append(Part(Class.ABSENT, name, f"{kind} (WebSocket)"))
+        elif is_unknown_key(resource):
+            parts.append(Part(Class.ABSENT, name, f"{kind} ({properties['KeySpec']})"))
         elif known is None:
             parts.append(Part(Class.ACCEPTED if kind in ACCEPTED else Class.ABSENT, name, kind))
         elif properties.get("ApiId") in sockets:

@@ -18,7 +18,7 @@ from mayfly_local.application.parameter_store import StoredParameter
 from mayfly_local.application.parameters import Value
 from mayfly_local.application.samconfig import saved_overrides
 from mayfly_local.application.source import parse, read
-from mayfly_local.application.supported import STATE, classify
+from mayfly_local.application.supported import STATE, classify, is_unknown_key
 from mayfly_local.application.transformation import Transformed, stack_name, transform
 from mayfly_local.errors import TemplateError
 
@@ -45,6 +45,8 @@ class Template:
     conditions: dict[str, Any]
     mappings: dict[str, Any]
     parameters: dict[str, Value]
+    #: Its `Description`.
+    description: str = ""
     #: Every resource with its class, and properties of running types that do not run.
     parts: tuple[Part, ...] = ()
     #: Values of `Fn::ImportValue` by name.
@@ -172,6 +174,7 @@ def _check(path: Path, transformed: Transformed) -> Template:
         conditions=source.get("Conditions") or {},
         mappings=source.get("Mappings") or {},
         parameters=transformed.parameters,
+        description=str(source.get("Description") or ""),
         imports=transformed.imports,
         dynamic=transformed.dynamic,
         unknown=transformed.unknown,
@@ -205,10 +208,9 @@ def _is_state(resource: dict[str, Any]) -> bool:
     """Returns whether the emulator holds a resource. The runtime itself keeps time, so a rule that
     has only a schedule is its own.
     """
-    return resource["Type"] in STATE and not (
-        resource["Type"] == "AWS::Events::Rule"
-        and "EventPattern" not in (resource.get("Properties") or {})
-    )
+    if resource["Type"] == "AWS::Events::Rule":
+        return "EventPattern" in (resource.get("Properties") or {})
+    return resource["Type"] in STATE and not is_unknown_key(resource)
 
 
 def _is_wanted(template: Template, resource: dict[str, Any]) -> bool:

@@ -2,10 +2,12 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from mayfly_local.application.model import Application, Function
+from mayfly_local.compute.bytecode import bytecode_folder
 from mayfly_local.compute.launch import Launch
 from mayfly_local.compute.packages import has_awslambdaric, python_path, runtime_folder
 from mayfly_local.compute.requirements import Requirements
@@ -35,8 +37,6 @@ def launches(
     can move.
     """
     runtime = runtime_folder(cache)
-    bytecode = cache / "bytecode"
-    bytecode.mkdir(parents=True, exist_ok=True)
     # If the system does not tell which process holds a connection, a token is needed. AWS's client
     # does not support that token.
     uses_awslambdaric = has_awslambdaric() and can_tell() and not pure_python
@@ -67,9 +67,14 @@ def launches(
             memory_mb=function.memory_mb,
             layers=function.layers,
             tmp_mb=function.tmp_mb,
-            bytecode=bytecode if own_folders else None,
             clock=clock,
         )
+    if own_folders:
+        folders = {launch.folder for launch in launches_by_name.values()}
+        folders.update(entry for launch in launches_by_name.values() for entry in launch.path)
+        bytecode = bytecode_folder(cache, sorted(folders))
+        for name, launch in launches_by_name.items():
+            launches_by_name[name] = replace(launch, bytecode=bytecode)
     return launches_by_name, wanted
 
 

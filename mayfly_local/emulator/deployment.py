@@ -20,7 +20,7 @@ from mayfly_local.application.supported import STATE
 from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.emulator.clients import Clients
 from mayfly_local.emulator.lookups import with_dynamic_values
-from mayfly_local.emulator.verification import bus_differences, topic_differences
+from mayfly_local.emulator.verification import bus_differences, key_differences, topic_differences
 from mayfly_local.errors import LocalError, TemplateError
 
 __all__ = ["Deployment", "deploy"]
@@ -217,6 +217,8 @@ async def _states(
         wanted, actual = await topic_differences(clients, resource, physical)
     elif resource["Type"].startswith("AWS::Events::"):
         wanted, actual = await bus_differences(clients, resource, physical)
+    elif resource["Type"].startswith("AWS::KMS::"):
+        wanted, actual = await key_differences(clients, resource, physical)
     elif resource["Type"] == "AWS::SSM::Parameter":
         reply = await clients.call("ssm", "get_parameter", Name=physical)
         value = properties.get("Value")
@@ -322,8 +324,8 @@ def _names_only(template: Template) -> dict[Attribute, Any]:
     for name in template.state():
         scope[name, None] = _reference((name, None), template.resources[name]["Type"])
         for attribute in (
-            "Arn", "Id", "Name", "QueueName", "QueueUrl", "StreamArn", "TopicArn", "TopicName",
-            "Type", "Value",
+            "Arn", "Id", "KeyId", "Name", "QueueName", "QueueUrl", "StreamArn", "TopicArn",
+            "TopicName", "Type", "Value",
         ):  # fmt: skip
             scope[name, attribute] = {"Fn::GetAtt": [name, attribute]}
     return scope
@@ -333,15 +335,16 @@ def _plain(resource: dict[str, Any]) -> dict[str, Any]:
     """Returns a resource as the emulator gets it.
 
     TTL is disabled, because Mayfly's own reaper deletes expired items.
-    DeletionProtectionEnabled becomes a boolean.
+    DeletionProtectionEnabled and Enabled become booleans.
     """
     known = STATE[resource["Type"]] - {"TimeToLiveSpecification"}
     properties = {
         key: value for key, value in (resource.get("Properties") or {}).items() if key in known
     }
     properties.pop("ScheduleExpression", None)  # The runtime keeps the times of rules.
-    if "DeletionProtectionEnabled" in properties:
-        properties["DeletionProtectionEnabled"] = _is_true(properties["DeletionProtectionEnabled"])
+    for name in ("DeletionProtectionEnabled", "Enabled"):
+        if name in properties:
+            properties[name] = _is_true(properties[name])
     return {"Type": resource["Type"], "Properties": properties}
 
 

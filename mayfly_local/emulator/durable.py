@@ -46,6 +46,7 @@ from mayfly_local.emulator.journal import Journal, Row, StateError
 from mayfly_local.emulator.mappings import Mappings
 from mayfly_local.emulator.outlook import of_queue
 from mayfly_local.emulator.packed import dump
+from mayfly_local.emulator.stacks import RunningStack
 
 __all__ = ["Durable"]
 
@@ -53,8 +54,8 @@ Key = tuple[Any, ...]
 #: Services whose settings are stored, by the emulator's own names. The settings of `dynamodb` and
 #: `sqs` exclude items and messages.
 _SERVICES: Final = (
-    "cloudformation", "dynamodb", "eventbridge", "iam", "kinesis", "s3", "secretsmanager", "sns",
-    "sqs", "ssm",
+    "cloudformation", "dynamodb", "eventbridge", "iam", "kinesis", "kms", "s3", "secretsmanager",
+    "sns", "sqs", "ssm",
 )  # fmt: skip
 _TICK_SECONDS: Final = 1.0
 _DROP_SECONDS: Final = 30.0
@@ -91,6 +92,7 @@ class Durable:
         self._unsettled_until = 0.0
         self.arrivals = Arrivals()
         self.functions = Functions()
+        self.stack = RunningStack()
         self.invocations = Invocations(self.note, self.arrivals)
         self.mappings: Mappings
         self.expiry: ExpiryIndex
@@ -181,6 +183,9 @@ class Durable:
                 return self.expiry.expired(arguments["before"], arguments["limit"])
             case "functions":
                 self.functions.set(arguments)
+                return {}
+            case "stack":
+                self.stack.set(arguments)
                 return {}
             case "outlook":
                 return self._outlook(**arguments)

@@ -1,8 +1,8 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
 Only these modules use ministack's private names: this one, `contents`, `preparation`, `secrets`,
-`tables`, and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`. A missing name
-ends the start.
+`tables`, `keys`, `stacks`, and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`.
+A missing name ends the start.
 """
 
 import errno
@@ -21,6 +21,7 @@ from ministack.services import (
     eventbridge,
     iam,
     kinesis,
+    kms,
     lambda_svc,
     s3,
     secretsmanager,
@@ -34,6 +35,7 @@ from mayfly_local.emulator.buses import hook_buses
 from mayfly_local.emulator.kinesis import hook_kinesis
 from mayfly_local.emulator.lambda_api import LambdaApi
 from mayfly_local.emulator.packed import Items, Records, Token, dump, load
+from mayfly_local.emulator.stacks import hook_stacks
 from mayfly_local.emulator.topics import hook_topics
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ MODULES: Final = {
     "eventbridge": eventbridge,
     "iam": iam,
     "kinesis": kinesis,
+    "kms": kms,
     "s3": s3,
     "secretsmanager": secretsmanager,
     "sns": sns,
@@ -75,13 +78,17 @@ _CLOCK_STEP: Final = 0.001
 #: Calls that do not change settings, by the last part of X-Amz-Target.
 _DATA_CALLS: Final = {
     "BatchExecuteStatement", "BatchGetItem", "BatchWriteItem", "ChangeMessageVisibility",
-    "ChangeMessageVisibilityBatch", "DeleteItem",
-    "DeleteMessage", "DeleteMessageBatch", "DescribeStream", "DescribeTable", "ExecuteStatement",
-    "ExecuteTransaction", "GetItem",
+    "ChangeMessageVisibilityBatch", "Decrypt", "DeleteItem",
+    "DeleteMessage", "DeleteMessageBatch", "DescribeKey", "DescribeStream", "DescribeTable",
+    "Encrypt", "ExecuteStatement",
+    "ExecuteTransaction", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateMac",
+    "GetItem",
     "GetParameter", "GetParameters", "GetQueueAttributes", "GetQueueUrl", "GetRecords",
     "GetSecretValue", "GetShardIterator", "ListShards", "ListStreams", "PutEvents",
-    "PutItem", "PutRecord", "PutRecords", "Query", "ReceiveMessage", "Scan", "SendMessage",
-    "SendMessageBatch", "TransactGetItems", "TransactWriteItems", "UpdateItem",
+    "PutItem", "PutRecord", "PutRecords", "Query", "ReEncrypt", "ReceiveMessage", "Scan",
+    "SendMessage",
+    "SendMessageBatch", "Sign", "TransactGetItems", "TransactWriteItems", "UpdateItem", "Verify",
+    "VerifyMac",
 }  # fmt: skip
 
 
@@ -283,6 +290,7 @@ def hook(durable: "Durable") -> None:
     hook_buses(durable)
     hook_buckets(durable)
     hook_kinesis()
+    hook_stacks(durable.stack)
     for name, module in MODULES.items():
         module.handle_request = _noting_settings(name, module.handle_request, durable)
     # Its functions are the runtime's. No request reaches ministack's own.

@@ -37,13 +37,14 @@ def main() -> None:
 
     identities = Identities(**settings["identities"])
     kept = emulator.prepare(ministack, settings, identities, say)
+    from mayfly_local.emulator.keys import key_arn
     from mayfly_local.emulator.tables import EmulatorTables
 
     access = Access(frozenset(settings["hosts"]))
     guard = Guard(
         ministack.app, lambda refused: say({"refused": refused}), identities, access,
         cors=emulator.bucket_cors,
-        bucket_of=emulator.bucket_of_host, secret_arn=secret_arn, kept=kept,
+        bucket_of=emulator.bucket_of_host, secret_arn=secret_arn, key_arn=key_arn, kept=kept,
         tables=EmulatorTables(), transaction_seconds=settings["transaction_seconds"],
         request=lambda what: say({"requested": what}),
     )  # fmt: skip

@@ -26,7 +26,8 @@ _READS_STACKS: Final = ("Describe", "Detect", "List", "Get", "Validate", "Estima
 #: Modules of ministack, by the service that their requests are signed for.
 _SIGNED_AS: Final = {
     "cloudformation": "cloudformation", "dynamodb": "dynamodb", "dynamodb_streams": "dynamodb",
-    "eventbridge": "events", "iam": "iam", "kinesis": "kinesis", "lambda_svc": "lambda",
+    "eventbridge": "events", "iam": "iam", "kinesis": "kinesis", "kms": "kms",
+    "lambda_svc": "lambda",
     "s3": "s3", "secretsmanager": "secretsmanager", "sns": "sns", "sqs": "sqs", "ssm": "ssm",
     "sts": "sts",
 }  # fmt: skip
@@ -54,6 +55,9 @@ def prepare(
         _move_time(settings["clock"])
     # No containers are run for it. Without this, it loads Docker's client at its start.
     sys.modules.setdefault("docker", None)  # type: ignore[arg-type]  # the mark of a missing module
+    from mayfly_local.emulator.keys import hook_keys
+
+    hook_keys()  # First, so that the check of the next line comes before everything it serves.
     _serve_only_what_is_signed_for()
     _leave_out_other_entries(ministack)
     _leave_out_what_runs_code()

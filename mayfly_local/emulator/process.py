@@ -31,7 +31,7 @@ SETTINGS: Final = "MAYFLY_STORE"
 
 _SERVICES: Final = (
     "dynamodb,dynamodbstreams,sqs,s3,secretsmanager,ssm,cloudformation,iam,sts,sns,events,"
-    "kinesis,lambda"
+    "kinesis,kms,lambda"
 )
 #: Seconds without a line of output. Reading a large state prints its progress.
 _START_SECONDS: Final = 30.0

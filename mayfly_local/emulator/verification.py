@@ -1,11 +1,11 @@
-"""Checks that topics, subscriptions, buses and rules in the emulator are as the template says."""
+"""Checks that the emulator has topics, buses, rules and keys as the template says."""
 
 import json
 from typing import Any
 
 from mayfly_local.emulator.clients import Clients
 
-__all__ = ["bus_differences", "topic_differences"]
+__all__ = ["bus_differences", "key_differences", "topic_differences"]
 
 #: Wanted and actual values by property.
 Values = tuple[dict[str, Any], dict[str, Any]]
@@ -50,6 +50,17 @@ async def bus_differences(clients: Clients, resource: dict[str, Any], physical: 
     return {"EventPattern": _as_object(properties.get("EventPattern"))}, {
         "EventPattern": _as_object(reply.get("EventPattern"))
     }
+
+
+async def key_differences(clients: Clients, resource: dict[str, Any], physical: str) -> Values:
+    """Returns what the template wants of a key, and what there is. An alias only has its key."""
+    reply = await clients.call("kms", "describe_key", KeyId=physical)
+    if resource["Type"] == "AWS::KMS::Alias":
+        return {}, {}
+    properties = resource.get("Properties", {})
+    defaults = {"Enabled": True, "KeySpec": "SYMMETRIC_DEFAULT", "KeyUsage": "ENCRYPT_DECRYPT"}
+    wanted = {name: properties.get(name, value) for name, value in defaults.items()}
+    return wanted, reply["KeyMetadata"]
 
 
 def _as_object(value: Any) -> Any:

@@ -57,7 +57,8 @@ _App = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 class Guard:
     """An ASGI application around the emulator's.
 
-    `bucket_of` returns the bucket of a host name, `secret_arn` the ARN of a secret's name, or None.
+    `bucket_of` returns the bucket of a host name, `secret_arn` the ARN of a secret's name, or None,
+    and `key_arn` the ARN of a KMS key by its id, ARN or alias.
     `tables` are DynamoDB's, whose items a transaction holds for `transaction_seconds`. `request`
     passes on what only the runtime can do: `{what: arguments}`.
     """
@@ -72,6 +73,7 @@ class Guard:
         cors: Callable[[str, str, Mapping[str, str]], Cors | None] = no_cors,
         bucket_of: Callable[[str], str | None] = lambda host: None,
         secret_arn: Callable[[str], str | None] = lambda name: None,
+        key_arn: Callable[[str], str | None] = lambda name: None,
         kept: Kept | None = None,
         tables: Tables | None = None,
         transaction_seconds: float = 0.0,
@@ -84,6 +86,7 @@ class Guard:
         self._cors = cors
         self._bucket_of = bucket_of
         self._secret_arn = secret_arn
+        self._key_arn = key_arn
         self._key_seconds = key_seconds
         self._kept = kept or NothingKept()
         self._request = request
@@ -209,7 +212,7 @@ class Guard:
             return
         whole = Request(
             service, request.method, request.path, request.query, request.headers, body,
-            self._secret_arn,
+            self._secret_arn, self._key_arn,
         )  # fmt: skip
         if function == owner:
             await self._transactions.serve(whole, scope, receive, send)
@@ -271,9 +274,9 @@ class Guard:
                 await self._kill(function, scope, receive)
             case "lose":
                 await self._transactions.serve(request, scope, receive, _nowhere)
-                await respond(send, 500, *requested_fault())
+                await respond(send, 500, *requested_fault(request.service))
             case _:
-                await respond(send, 500, *requested_fault())
+                await respond(send, 500, *requested_fault(request.service))
 
     async def _kill(self, function: str, scope: Mapping[str, Any], receive: Receive) -> None:
         """Has the process of a call killed, and returns when its connection is gone."""

@@ -7,13 +7,14 @@ https://docs.aws.amazon.com/service-authorization/latest/reference/
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
-from mayfly_local.account import ACCOUNT, REGION
+from mayfly_local.account import ACCOUNT, REGION, stack_id
 from mayfly_local.iam.event_requests import event_actions, stream_actions
+from mayfly_local.iam.key_requests import key_actions
 from mayfly_local.iam.lambda_requests import lambda_actions
 from mayfly_local.iam.s3_requests import s3_actions
 from mayfly_local.iam.secret_requests import secret_actions
@@ -24,8 +25,8 @@ __all__ = [
 
 #: Services that the emulator provides. Requests to other services are refused.
 SERVICES: Final = {
-    "cloudformation", "dynamodb", "events", "iam", "kinesis", "lambda", "s3", "secretsmanager",
-    "sns", "sqs", "ssm", "sts",
+    "cloudformation", "dynamodb", "events", "iam", "kinesis", "kms", "lambda", "s3",
+    "secretsmanager", "sns", "sqs", "ssm", "sts",
 }  # fmt: skip
 #: Errors that reading a malformed request can raise.
 UNREADABLE: Final = (ValueError, TypeError, AttributeError, RecursionError)
@@ -87,6 +88,8 @@ class Request:
     body: bytes
     #: Returns the ARN of a secret by its name, or None.
     secret_arn: Callable[[str], str | None] = lambda name: None
+    #: Returns the ARN of a key by its id, its ARN or an alias, or None.
+    key_arn: Callable[[str], str | None] = lambda name: None
 
     def permissions(self) -> set[Permission]:
         """Returns all permissions that the request needs.
@@ -106,31 +109,32 @@ class Request:
                 for action, resource in lambda_actions(self.method, self.path, self.query)
             }
         operation, arguments = self.operation()
-        if self.service in ("events", "sns"):
-            return {
-                Permission(f"{self.service}:{action}", resource)
-                for action, resource in event_actions(self.service, operation, arguments)
-            }
-        if self.service == "secretsmanager":
-            return {
-                Permission(f"secretsmanager:{action}", resource)
-                for action, resource in secret_actions(operation, arguments, self.secret_arn)
-            }
         if self.service == "dynamodb":
             return set(_of_dynamodb(operation, arguments))
-        if self.service == "sqs":
-            return {
-                Permission(f"sqs:{operation.removesuffix('Batch')}", _queue(arguments, self.path))
-            }
-        if self.service == "kinesis":
-            return {
-                Permission(f"kinesis:{action}", resource)
-                for action, resource in stream_actions(operation, arguments)
-            }
-        if self.service == "ssm":
-            names = arguments.get("Names") or [arguments.get("Name") or arguments.get("Path")]
-            return {Permission(f"ssm:{operation}", _parameter(name)) for name in names}
-        return {Permission(f"{self.service}:{operation}", "*")}
+        return {
+            Permission(f"{self.service}:{action}", resource)
+            for action, resource in self._actions(operation, arguments)
+        }
+
+    def _actions(self, operation: str, arguments: dict[str, Any]) -> Iterable[tuple[str, str]]:
+        """Returns the actions of an operation, each with its resource."""
+        match self.service:
+            case "events" | "sns":
+                return event_actions(self.service, operation, arguments)
+            case "secretsmanager":
+                return secret_actions(operation, arguments, self.secret_arn)
+            case "kms":
+                return key_actions(operation, arguments, self.key_arn)
+            case "kinesis":
+                return stream_actions(operation, arguments)
+            case "sqs":
+                return [(operation.removesuffix("Batch"), _queue(arguments, self.path))]
+            case "cloudformation":
+                return [(operation, _stack(arguments.get("StackName")))]
+            case "ssm":
+                names = arguments.get("Names") or [arguments.get("Name") or arguments.get("Path")]
+                return [(operation, _parameter(name)) for name in names]
+        return [(operation, "*")]
 
     def operation(self) -> tuple[str, dict[str, Any]]:
         """Returns the name of the operation, and its arguments.
@@ -207,6 +211,16 @@ def _stream_of(iterator: str) -> str:
     On AWS, too, an iterator contains its stream.
     """
     return str(json.loads(base64.urlsafe_b64decode(iterator)).get("arn", "*"))
+
+
+def _stack(name: Any) -> str:
+    """Returns the ARN of a stack from its name or its ARN, or `*` if the operation names none.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html
+    """
+    if not isinstance(name, str):
+        return "*"
+    return name if name.startswith("arn:") else stack_id(name)
 
 
 def _parameter(name: Any) -> str:

@@ -28,6 +28,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 #: The content type of the services that use JSON.
 JSON: Final = "application/x-amz-json-1.0"
+#: Services of the AWS Query protocol, whose errors are XML.
+_QUERY: Final = {"cloudformation", "iam", "sns", "sts"}
 #: The message of DynamoDB about an item that is in a transaction.
 CONFLICT_MESSAGE: Final = "Transaction is ongoing for the item"
 
@@ -49,16 +51,9 @@ def plain_error(text: str) -> tuple[bytes, str]:
 
 def access_denied(service: str, sentence: str) -> tuple[int, bytes, str]:
     """Returns AWS's error for a call of a function that its role does not allow."""
-    if service == "s3":
-        text = (
-            '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code>'
-            f"<Message>{escape(sentence)}</Message></Error>"
-        )
-        return 403, text.encode(), "application/xml"
-    if service == "sns":
-        text = f"<Code>AuthorizationError</Code><Message>{escape(sentence)}</Message>"
-        error = f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
-        return 403, error.encode(), "text/xml"
+    if service == "s3" or service in _QUERY:
+        code = "AuthorizationError" if service == "sns" else "AccessDenied"
+        return 403, *_xml(service, code, sentence)
     status = 403 if service == "lambda" else 400
     return (
         status,
@@ -78,13 +73,7 @@ def unknown_key(request: Request, service: str, *, is_signed: bool) -> tuple[byt
         return json.dumps(
             {"__type": "UnrecognizedClientException" if is_signed else code, "message": sentence}
         ).encode(), JSON
-    text = f"<Code>{code}</Code><Message>{escape(sentence)}</Message>"
-    body = (
-        f"<Error>{text}</Error>"
-        if service == "s3"
-        else f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
-    )
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode(), "application/xml"
+    return _xml(service, code, sentence)
 
 
 def not_written(problem: OSError) -> tuple[bytes, str]:
@@ -143,7 +132,20 @@ def _error(kind: str, **members: Any) -> tuple[bytes, str]:
     ).encode(), JSON
 
 
-def requested_fault() -> tuple[bytes, str]:
+def requested_fault(service: str) -> tuple[bytes, str]:
     """Returns the error of a call that fails because a test requested it."""
-    body = b'{"__type": "InternalServerError", "message": "a fault that a test requested"}'
-    return body, JSON
+    sentence = "a fault that a test requested"
+    if service == "s3" or service in _QUERY:
+        return _xml(service, "InternalError" if service == "s3" else "InternalFailure", sentence)
+    return json.dumps({"__type": "InternalServerError", "message": sentence}).encode(), JSON
+
+
+def _xml(service: str, code: str, sentence: str) -> tuple[bytes, str]:
+    """Returns an error in the form of S3, or of the Query protocol."""
+    text = f"<Code>{code}</Code><Message>{escape(sentence)}</Message>"
+    body = (
+        f"<Error>{text}</Error>"
+        if service == "s3"
+        else f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error></ErrorResponse>"
+    )
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode(), "application/xml"

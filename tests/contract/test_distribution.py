@@ -15,6 +15,8 @@ import mayfly
 import pytest
 from packaging.requirements import Requirement
 
+from mayfly_cli.bundling.packages import PROGRAMS
+from mayfly_cli.new_application import RUNTIMES
 from mayfly_testing.stack import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -83,17 +85,23 @@ def test_wheel_holds_the_code_of_every_package_and_nothing_else(
 ) -> None:
     with zipfile.ZipFile(archives[1]) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    folders = {**FOLDERS, "mayfly_cli/docs": "docs"}
     kept = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *FOLDERS.values()],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders.values()],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.split("\n")  # fmt: skip
     expected = {
         f"{package}/{path.removeprefix(f'{folder}/')}"
         for path in kept
-        for package, folder in FOLDERS.items()
+        for package, folder in folders.items()
         if path.startswith(f"{folder}/") and (ROOT / path).exists()
     }
     assert held == expected - {"mayfly_functions/Makefile"} | {"mayfly_cli/template.yaml"}
+
+
+def test_all_of_the_wheel_but_library_and_handlers_is_kept_from_functions() -> None:
+    """`mayfly bundle` deletes these packages from what is deployed."""
+    assert set(PROGRAMS) == set(FOLDERS) - {"mayfly", "mayfly_functions"}
 
 
 def test_wheel_is_made_from_the_sdist_alone(archives: tuple[Path, Path], tmp_path: Path) -> None:
@@ -115,9 +123,52 @@ def test_wheel_is_for_every_python_and_system(archives: tuple[Path, Path]) -> No
     assert "Requires-Python: >=3.11\n" in metadata
     assert "License-Expression: Apache-2.0\n" in metadata
     assert len(licences) == 1
+    # The project has no public address. The pages are in the wheel.
+    assert not re.search(r"^(Project-URL|Home-page|Download-URL)", metadata, re.MULTILINE)
+
+
+def test_packages_that_a_user_imports_are_typed() -> None:
+    """`mayfly_functions` is named in templates; the others are programs."""
     assert "Typing :: Typed" in PROJECT["classifiers"]
-    assert (ROOT / "layers/mayfly/mayfly/py.typed").exists()
-    assert not re.search(r"^Project-URL", metadata, re.MULTILINE)  # no host is known
+    for package in ("mayfly", "mayfly_testing"):
+        assert (ROOT / FOLDERS[package] / "py.typed").exists(), package
+
+
+def test_classifiers_name_the_pythons_that_init_writes() -> None:
+    named = re.findall(r"^Programming Language :: Python :: (3\.\d+)$", "\n".join(
+        PROJECT["classifiers"]), re.MULTILINE)  # fmt: skip
+    assert tuple(f"python{version}" for version in named) == RUNTIMES
+    assert PROJECT["requires-python"] == f">={named[0]}"
+
+
+def test_wheel_has_these_packages_at_its_top(archives: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(archives[1]) as wheel:
+        tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "mayfly", "mayfly_cli", "mayfly_functions", "mayfly_lab", "mayfly_local", "mayfly_testing",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["jobs", "jobs.md", "docs/jobs.md"])
+def test_page_is_found_by_the_name_that_errors_use(name: str) -> None:
+    done = mayfly_docs(name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(done.stdout.strip()).read_text().startswith("# Jobs\n")
+
+
+def test_all_pages_are_listed_and_others_are_refused() -> None:
+    names = [Path(line).name for line in mayfly_docs().stdout.splitlines()]
+    assert names == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    done = mayfly_docs("job")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("mayfly: no page is called job; there are add-a-route, ")
+
+
+def mayfly_docs(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mayfly_cli", "docs", *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def test_version_is_the_one_of_the_library() -> None:

@@ -1,8 +1,10 @@
-"""The emulator before it serves: its parts that run code are removed."""
+"""The emulator before it serves: parts that run code are removed, and the stack is described."""
 
 import subprocess
 import sys
 
+from mayfly_local.account import stack_id
+from mayfly_local.emulator.stacks import RunningStack
 from mayfly_testing.stack import ROOT
 
 PROGRAM = """
@@ -32,3 +34,14 @@ def test_no_resource_that_runs_code_can_be_made() -> None:
         [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stdout == "refused\n", done.stderr
+
+
+def test_stack_without_state_is_described() -> None:
+    stack = RunningStack()
+    output = {"OutputKey": "A", "OutputValue": "a"}
+    resources = {"F": ["AWS::Lambda::Function", "F"]}
+    stack.set({"name": "app", "text": "t", "outputs": [output], "resources": resources})
+    record = stack.record(None)
+    assert (record["StackName"], record["StackId"]) == ("app", stack_id("app"))
+    assert (record["StackStatus"], record["Outputs"]) == ("CREATE_COMPLETE", [output])
+    assert record["_resources"]["F"]["PhysicalResourceId"] == "F"

@@ -4,11 +4,14 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.support.containers import MARK, container_line
 from tools import licences as dependencies
 from tools.openapi.errors import all_errors
+from tools.stand_in.image import Image
 
 ROOT = Path(__file__).parent.parent.parent
 LOCKS = list(dependencies.LOCKS)
@@ -124,4 +127,23 @@ def test_no_file_names_a_package_host_or_a_path_of_one_machine() -> None:
 def test_ci_runs_the_soaks_that_make_test_leaves_out() -> None:
     commands = (ROOT / ".ci" / "run").read_text().splitlines()
     for target in ("lint", "test", "soak"):
-        assert [line for line in commands if line.endswith(f"make {target}")]
+        assert [line for line in commands if re.search(rf"make {target}( \||$)", line)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_enough"), [("passed", True), ("failed", False), ("skipped", False)]
+)
+def test_ci_fails_unless_a_container_ran(outcome: str, is_enough: bool) -> None:
+    line = container_line({outcome: [SimpleNamespace(nodeid="a::b", keywords={MARK: 1})]})
+    (pattern,) = re.findall(r'^grep "(.*?)"', (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert line == f"make invoke in a container: 1 {outcome} (b)"
+    assert bool(re.search(pattern, line)) == is_enough
+    assert container_line({outcome: [SimpleNamespace(nodeid="a::b", keywords={})]}) is None
+
+
+def test_machine_of_github_gets_the_image_of_the_templates_runtime() -> None:
+    (runtime,) = set(
+        re.findall(r"^ *Runtime: (python.*)$", (ROOT / "template.yaml").read_text(), re.MULTILINE)
+    )
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert f"docker pull {Image(runtime, 'x86_64').tag}\n" in workflow

@@ -11,8 +11,8 @@ from mayfly.jobs.rules import MAX_MAX_ATTEMPTS
 from mayfly.web.resolver import PUBLIC, route_shape
 
 from functions.hello.app import _all_routes
+from mayfly_cli.bundling.target import target_of
 from mayfly_local.application.template import load
-from tools.bundle.target import target_of
 from tools.openapi.build import from_handlers
 
 ROOT = Path(__file__).parent.parent.parent

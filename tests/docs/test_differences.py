@@ -46,7 +46,7 @@ HELD = {
     ],
     "The last free one is kept for a caller that holds none": [
         f"{UNIT}shares.py::test_long_polls_of_two_callers_leave_an_environment_to_a_third",
-        f"{APPS}shares.py::test_long_polls_of_two_tenants_leave_room_for_a_third",
+        f"{APPS}shares.py::test_long_polls_of_one_tenant_and_of_two_leave_room_for_another",
     ],
     "A request that has not had its turn": [
         f"{UNIT}integrations.py::test_request_without_a_turn_in_its_time_never_runs",
@@ -129,6 +129,13 @@ HELD = {
     "A folder of Python, of this runtime or of your sources that is below `/tmp`": [
         f"{APPS}runtime_edges.py::test_sources_below_tmp_stay_visible",
     ],
+    "A layer of Powertools or of the AWS SDK for pandas": [
+        f"{UNIT}templates_as_written.py::test_published_layer_of_a_package_is_that_package",
+    ],
+    "A function of an image sees every file": [
+        f"{UNIT}templates_as_written.py::"
+        "test_image_with_nothing_but_python_files_runs_as_its_folder",
+    ],
     "A change of a `requirements.txt`, of a zip archive or of the template": [
         f"{UNIT}differences.py::test_change_that_needs_a_restart_is_named",
     ],
@@ -144,8 +151,28 @@ HELD = {
     "`GetCallerIdentity` of a function": [
         f"{APPS}ports.py::test_caller_identity_of_a_function_is_the_root_user",
     ],
+    "`DescribeStacks` names no parameters": [
+        f"{APPS}described_stack.py::test_template_and_events_are_those_of_the_state",
+    ],
     "Secrets are not rotated": [
         f"{UNIT}differences.py::test_rotation_of_a_secret_is_absent_and_its_replicas_are_accepted",
+    ],
+    "Key policies and grants of KMS have no effect": [
+        f"{APPS}as_written.py::test_policy_of_a_key_allows_nothing",
+        f"{WIRE}keys.py::test_what_is_not_served_fails_by_its_name",
+    ],
+    "Keys are not rotated, and exist in one region": [
+        f"{WIRE}keys.py::test_what_is_not_served_fails_by_its_name",
+        f"{APPS}as_written.py::test_key_of_another_origin_has_material_and_one_region",
+    ],
+    "A key has material of the emulator": [
+        f"{APPS}as_written.py::test_key_of_another_origin_has_material_and_one_region",
+    ],
+    "Ciphertexts of KMS cannot be decrypted on AWS": [
+        f"{WIRE}keys.py::test_bytes_that_are_no_ciphertext_are_refused",
+    ],
+    "A queue, topic, bucket or secret with a key of KMS": [
+        f"{APPS}as_written.py::test_queue_with_a_key_is_used_without_a_permission_on_the_key",
     ],
     "Conditions of policies are not evaluated": [
         f"{UNIT}roles.py::test_role_allows_what_its_policies_allow",

@@ -42,7 +42,8 @@ NOTICES = [
 
 def copied(folder: Path) -> Path:
     """Returns a copy of what a route and a task belong to."""
-    ignored = shutil.ignore_patterns("__pycache__", ".mayfly", ".aws-sam")
+    # With its byte-code, since each test would compile it again.
+    ignored = shutil.ignore_patterns(".mayfly", ".aws-sam")
     for name in ("functions", "layers", "tools", "tests/contract", "tests/support"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     (folder / "docs").mkdir()

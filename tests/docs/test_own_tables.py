@@ -23,7 +23,7 @@ UNKNOWN, _ = mint("dev", "acme", ALL_SCOPES, now_ms=1, new_secret=new_secret)
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("own-tables")
     for name in ("functions", "layers"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)
     for step in FILE.finditer(PAGE):
         (folder / step["path"]).write_text(step["text"])
     template = (ROOT / "template.yaml").read_text()

@@ -83,28 +83,27 @@ def test_task_that_writes_by_itself_fails_the_kill_of_its_worker(tmp_path: Path)
     assert said in done.stdout
 
 
-def test_strike_that_meets_no_job_fails_its_test(tmp_path: Path) -> None:
-    folder = application(tmp_path / "app")
-    (folder / "tests" / "test_nothing.py").write_text(STRIKES_NOTHING)
-    done = run(folder, "tests/test_nothing.py")
-    assert "1 failed" in done.stdout, done.stdout[-5000:]
-    assert "kill_worker has struck no job (1 left)" in done.stdout
-
-
-@pytest.mark.parametrize("options", [["--mayfly-keep"], []], ids=["kept", "stopped"])
-def test_stack_of_a_failed_test_stays_up_only_if_it_is_kept(
-    tmp_path: Path, options: list[str]
+def test_strike_that_meets_no_job_fails_its_test_and_the_stack_of_failed_tests_is_stopped(
+    tmp_path: Path,
 ) -> None:
     folder = application(tmp_path / "app")
+    (folder / "tests" / "test_nothing.py").write_text(STRIKES_NOTHING)
     (folder / "tests" / "test_fails.py").write_text(FAILS)
-    done = run(folder, "tests/test_fails.py", *options)
+    done = run(folder, "tests/test_nothing.py", "tests/test_fails.py")
+    assert "2 failed" in done.stdout, done.stdout[-5000:]
+    assert "kill_worker has struck no job (1 left)" in done.stdout
+    assert "stop with Ctrl-C" in done.stdout  # what the stack has printed
+    assert "it stays up" not in done.stdout
+
+
+def test_stack_of_a_failed_test_stays_up_if_it_is_kept(tmp_path: Path) -> None:
+    folder = application(tmp_path / "app")
+    (folder / "tests" / "test_fails.py").write_text(FAILS)
+    done = run(folder, "tests/test_fails.py", "--mayfly-keep")
     assert "1 failed" in done.stdout, done.stdout[-5000:]
     assert "stop with Ctrl-C" in done.stdout  # what the stack has printed
-    kept = re.findall(r"it stays up; stop it with: kill (\d+)", done.stdout)
-    if not options:
-        assert kept == []
-        return
-    process = psutil.Process(int(kept[0]))
+    (kept,) = re.findall(r"it stays up; stop it with: kill (\d+)", done.stdout)
+    process = psutil.Process(int(kept))
     assert "--movable-clock" in process.cmdline()
     process.send_signal(signal.SIGTERM)
     wait_until(lambda: not process.is_running(), 60, what="the end of the kept stack")

@@ -10,6 +10,7 @@ import pytest
 
 from mayfly_testing.stack import MAYFLY, ROOT, Stack, running, unused_port, wait_until
 
+SHAPES = ROOT / "tests" / "apps" / "shapes"
 TEMPLATE = ROOT / "tests" / "apps" / "as_written" / "template.yaml"
 
 
@@ -115,6 +116,58 @@ def test_strict_refuses_the_template_by_its_absent_parts(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "Flow: StepFunctions::StateMachine is absent on this machine" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_keys_are_kept(tmp_path: Path) -> None:
+    state, sealed, opened = str(tmp_path / "state"), b"", b""
+    for start in range(2):
+        work = tmp_path / str(start)
+        with running(work, "--state", state, template=SHAPES / "key.yaml") as stack:
+            kms = stack.client("kms")
+            if not sealed:
+                sealed = kms.encrypt(KeyId="alias/orders", Plaintext=b"secret")["CiphertextBlob"]
+            else:
+                opened = kms.decrypt(CiphertextBlob=sealed)["Plaintext"]
+    assert opened == b"secret"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    work = tmp_path_factory.mktemp("keys")
+    with running(work, "--strict", template=SHAPES / "key.yaml") as found:
+        yield found
+
+
+def test_roles_show_which_permissions_on_a_key_were_used(keys: Stack) -> None:
+    assert called(keys, "", "Seal")["opened"] == "secret"
+    done = subprocess.run(
+        [str(MAYFLY), "roles", "--work", str(keys.work)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = [line.split() for line in done.stdout.splitlines() if "kms:" in line]
+    assert lines == [
+        ["Seal", "kms:Decrypt", "2", "kms:key/Key"],
+        ["Seal", "kms:Encrypt", "1", "kms:key/Key"],
+    ], done.stdout
+
+
+def test_policy_of_a_key_allows_nothing(keys: Stack) -> None:
+    assert called(keys, "", "Knock") == {"code": "AccessDeniedException"}
+
+
+def test_key_of_another_origin_has_material_and_one_region(keys: Stack) -> None:
+    kms = keys.client("kms")
+    made = [kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"] for key in kms.list_keys()["Keys"]]
+    assert {(key["Origin"], key["MultiRegion"], key["KeyState"]) for key in made} == {
+        ("AWS_KMS", False, "Enabled")
+    }
+    for key in made:
+        assert kms.encrypt(KeyId=key["KeyId"], Plaintext=b"secret")["CiphertextBlob"]
+
+
+def test_queue_with_a_key_is_used_without_a_permission_on_the_key(keys: Stack) -> None:
+    assert len(called(keys, "", "Send")) == 36
+    assert "KmsMasterKeyId" in keys.output
 
 
 def test_secrets_and_parameters_are_kept(tmp_path: Path) -> None:

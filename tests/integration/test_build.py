@@ -19,10 +19,11 @@ from threading import Thread
 
 import pytest
 
+import tools.pythons
+from mayfly_cli.bundling.services import SERVICES
+from mayfly_cli.bundling.target import target_of
 from mayfly_local.application.template import load
 from mayfly_testing.stack import ROOT
-from tools.bundle.services import SERVICES
-from tools.bundle.target import target_of
 
 VERSION = target_of(ROOT / "template.yaml").version
 FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/main.py"))
@@ -33,31 +34,14 @@ MB = 1_000_000
 
 @cache
 def interpreter() -> str | None:
-    """Returns an interpreter of the template's version; pyenv has some that are not on PATH."""
-    candidates = [shutil.which(f"python{VERSION}"), *pyenv_interpreters()]
-    # A command of pyenv needs its PATH, so the interpreter behind it is asked for.
-    ask = (
-        "import sys; print(sys.executable); sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])"
-    )
-    for path in filter(None, candidates):
-        command = [path, "-c", ask, VERSION]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return done.stdout.strip()
-    return None
-
-
-def pyenv_interpreters() -> list[str]:
-    if shutil.which("pyenv") is None:
-        return []
-    root = subprocess.run(["pyenv", "root"], capture_output=True, text=True, check=False).stdout
-    return sorted(map(str, Path(root.strip()).glob(f"versions/{VERSION}.*/bin/python{VERSION}")))
+    """Returns an interpreter of the template's version, also one that is not on PATH."""
+    return tools.pythons.interpreter(VERSION)
 
 
 def checkout(folder: Path) -> Path:
     """Returns a copy of what a build reads, with a cache of its own."""
     ignored = shutil.ignore_patterns("__pycache__", "node_modules")
-    for name in ("functions", "layers", "tools"):
+    for name in ("functions", "layers", "mayfly_cli", "tools"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "template.yaml", folder)
     return folder
@@ -222,7 +206,7 @@ def test_build_without_the_three_fails_and_names_them_and_the_way_without(tmp_pa
 
 def test_pyodide_with_another_hash_than_the_locked_one_is_refused(tmp_path: Path) -> None:
     root = checkout(tmp_path / "source")
-    lock = root / "tools" / "bundle" / "pyodide" / "package-lock.json"
+    lock = root / "mayfly_cli" / "bundling" / "pyodide" / "package-lock.json"
     text = lock.read_text()
     (hashed,) = re.findall(r'node_modules/pyodide".*?"integrity": "sha512-(.*?)"', text, re.DOTALL)
     lock.write_text(text.replace(hashed, hashed[::-1].lstrip("=") + "=="))
@@ -367,7 +351,9 @@ def test_service_out_of_the_list_fails_with_its_name_if_there_is_no_other_data(
     assert done.stderr.splitlines()[-1] == (
         "botocore.left_out.ServiceLeftOut: The AWS service 'ses' is not in this deployment, which "
         f"has {', '.join(sorted(SERVICES))}. No other botocore is on sys.path to take its data "
-        "from. Add the service to SERVICES in tools/bundle/services.py, and deploy again"
+        "from. Add --service ses to mayfly bundle in the Makefile of the function, or, in a "
+        "checkout of Mayfly, the service to SERVICES in mayfly_cli/bundling/services.py; deploy "
+        "again"
     )
 
 

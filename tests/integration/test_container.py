@@ -7,6 +7,7 @@ tools/stand_in. Skips with the reason if one is missing, but not in CI, which ma
 import asyncio
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ WHY_NOT = why_not()
 pytestmark = pytest.mark.timeout(600)
 
 
+@pytest.mark.container
 @pytest.mark.skipif(WHY_NOT is not None and not IN_CI, reason=f"no container: {WHY_NOT}")
 def test_container_counts_in_the_emulator_of_the_running_stack(tmp_path: Path) -> None:
     assert WHY_NOT is None, "CI runs the tests beside `python -m tools.stand_in`"
@@ -56,6 +58,22 @@ def test_container_counts_in_the_emulator_of_the_running_stack(tmp_path: Path) -
         assert done.returncode == 0, done.stderr
         assert "Hello World! 1 times." in done.stdout
         assert stack.counter("hits") == 1
+
+
+@pytest.mark.parametrize(
+    ("ci", "code", "outcome"), [("true", 1, "failed"), ("", 0, "skipped")], ids=["ci", "elsewhere"]
+)
+def test_test_of_a_container_without_an_engine_fails_in_ci_only(
+    tmp_path: Path, ci: str, code: int, outcome: str
+) -> None:
+    name = test_container_counts_in_the_emulator_of_the_running_stack.__name__
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::{name}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "CI": ci, "DOCKER_HOST": f"unix://{tmp_path}/none.sock"},
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout
+    assert f"make invoke in a container: 1 {outcome} ({name})\n" in done.stdout
 
 
 def test_command_without_an_engine_names_the_alternative(tmp_path: Path) -> None:

@@ -49,17 +49,31 @@ def bye(event, context):
 LOADED, NAMED = 1, 6
 
 
+def application(folder: Path) -> Path:
+    """Makes an application in a folder, and returns its template."""
+    (folder / "code").mkdir()
+    (folder / "code" / "app.py").write_text(CODE)
+    (folder / "template.yaml").write_text(TEMPLATE)
+    return folder / "template.yaml"
+
+
 @pytest.fixture
 def template(tmp_path: Path) -> Path:
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "app.py").write_text(CODE)
-    (tmp_path / "template.yaml").write_text(TEMPLATE)
-    return tmp_path / "template.yaml"
+    return application(tmp_path)
 
 
 @pytest.fixture
 def stack(tmp_path: Path, template: Path) -> Iterator[Stack]:
     with running(tmp_path / "run", "--debug", "say_hello", template=template) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack for several tests, of which the first ones attach no debugger."""
+    folder = tmp_path_factory.mktemp("waiting")
+    template = application(folder)
+    with running(folder / "run", "--debug", "say_hello", template=template) as stack:
         yield stack
 
 
@@ -101,20 +115,31 @@ def test_debugger_attaches_and_stops_at_a_breakpoint(stack: Stack, template: Pat
     assert stack.get("/hello").text == "ada"
 
 
-def test_call_waits_until_a_debugger_has_attached(stack: Stack) -> None:
-    where = port(stack)
+def test_debugger_listens_on_loopback_only(waiting: Stack) -> None:
+    where = port(waiting)
+    listening = {
+        connection.laddr.ip
+        for process in waiting.tree()
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == where
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_call_waits_until_a_debugger_has_attached(waiting: Stack) -> None:
+    where = port(waiting)
     with ThreadPoolExecutor() as callers:
-        reply = callers.submit(stack.get, "/hello")
-        assert stack.get("/bye").text == "bye"
+        reply = callers.submit(waiting.get, "/hello")
+        assert waiting.get("/bye").text == "bye"
         assert not reply.done()
         with Debugger(where) as debugger:
             debugger.attach({})
             assert reply.result(60).text == "ada"
 
 
-def test_page_in_a_browser_cannot_talk_to_the_debugger(stack: Stack) -> None:
+def test_page_in_a_browser_cannot_talk_to_the_debugger(waiting: Stack) -> None:
     """debugpy itself skips the lines of an HTTP header, and takes the body as a message."""
-    where = port(stack)
+    where = port(waiting)
     message = {"seq": 1, "type": "request", "command": "initialize", "arguments": {}}
     body = json.dumps(message).encode()
     header = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -126,18 +151,7 @@ def test_page_in_a_browser_cannot_talk_to_the_debugger(stack: Stack) -> None:
     assert answer == b""
     with Debugger(where) as debugger:
         debugger.attach({})
-        assert stack.get("/hello").text == "ada"
-
-
-def test_debugger_listens_on_loopback_only(stack: Stack) -> None:
-    where = port(stack)
-    listening = {
-        connection.laddr.ip
-        for process in stack.tree()
-        for connection in process.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == where
-    }
-    assert listening == {"127.0.0.1"}
+        assert waiting.get("/hello").text == "ada"
 
 
 def test_saved_change_waits_for_a_debugger_at_the_same_port(stack: Stack, template: Path) -> None:

@@ -40,7 +40,7 @@ def lease(request: pytest.FixtureRequest) -> int:
 def stack(tmp_path_factory: pytest.TempPathFactory, lease: int) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("recovery")
     for name in ("functions", "layers"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "functions/tasks/poison.py").write_text(_POISON)
     template = (ROOT / "template.yaml").read_text()
     # The worker's timeout, and with it its queue's visibility timeout.

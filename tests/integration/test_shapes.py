@@ -869,6 +869,15 @@ SHAPES: Final[dict[str, Shape]] = {
         call("Read"),
         {"user": "ada", "password": 20, "resolved": "ada"},
     ),
+    "key": Shape(
+        "https://docs.aws.amazon.com/kms/latest/developerguide/encrypt_context.html",
+        every(sealed=call("Seal"), refused=call("Peek")),
+        {
+            "sealed": {"key": UUID, "opened": "secret", "other": "InvalidCiphertextException"},
+            "refused": {"code": "AccessDeniedException"},
+        },
+        options=lambda: ("--strict",),
+    ),
     "nested": Shape(
         f"{_SAM}/sam-resource-application.html",
         call("Put", {"id": "7"}),

@@ -4,6 +4,8 @@ The home folder is empty. Packages come from the package index of this machine's
 """
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,13 +16,16 @@ from pathlib import Path
 import pytest
 import requests
 
+from mayfly_cli.bundling.packages import PROGRAMS
+from mayfly_cli.bundling.services import SERVICES
+from mayfly_cli.new_application import runtime_here
 from mayfly_testing.stack import ROOT, Stack, await_start, launch
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 
 SAM = ROOT / ".venv-sam" / "bin"
-#: Packages of the wheel that only a developer's machine needs.
-OF_THE_MACHINE = {"mayfly_cli", "mayfly_lab", "mayfly_local", "mayfly_testing"}
+#: Bound of a function's folder, in MB; SAM's own builder makes 44.
+FOLDER_MB = 19
 #: Settings of pip that are in the home folder.
 PIP_SETTINGS = (".config/pip/pip.conf", ".pip/pip.conf", "Library/Application Support/pip/pip.conf")
 
@@ -144,14 +149,12 @@ def test_application_is_valid_and_is_built_without_what_only_a_machine_needs(
     for template in ("template.yaml", "mayfly.yaml"):
         printed = machine.run("sam", "validate", "--lint", "-t", template, folder=shop)
         assert "is a valid SAM Template" in printed
-    machine.run("make", "build", folder=shop)
+    machine.run("sam", "build", folder=shop)
     built = shop / ".aws-sam" / "build"
     functions = [built / "Page", *(path for path in (built / "Mayfly").iterdir() if path.is_dir())]
     assert len(functions) == 10
     for function in functions:
-        names = {path.name for path in function.iterdir()}
-        assert {"mayfly", "mayfly_functions", "shop"} <= names
-        assert not names & OF_THE_MACHINE
+        assert {"mayfly", "mayfly_functions", "shop"} <= deployed(function)
     # The folder that is deployed has all that a handler imports.
     variables = "COUNTERS_TABLE=c JOBS_TABLE=j JOBS_QUEUE_URL=https://q DEFAULT_TENANT=default"
     printed = machine.run(
@@ -162,6 +165,48 @@ def test_application_is_valid_and_is_built_without_what_only_a_machine_needs(
     )  # fmt: skip
     assert printed.strip() == "imported"
     machine.note("built")
+
+
+def deployed(function: Path) -> set[str]:
+    """Returns the names in a function's folder, and checks what is true of every function."""
+    names = {path.name for path in function.iterdir()}
+    assert not names & {*PROGRAMS, "Makefile"}
+    services = {path.name for path in (function / "botocore" / "data").iterdir() if path.is_dir()}
+    assert services == set(SERVICES)
+    uncompiled = [
+        str(path)
+        for path in function.rglob("*.py")
+        if not list((path.parent / "__pycache__").glob(f"{path.stem}.cpython-*.pyc"))
+    ]
+    assert uncompiled == []
+    size = sum(path.stat().st_size for path in function.rglob("*") if path.is_file()) / 1_000_000
+    print(f"{function.name}: {size:.1f} MB")
+    assert size < FOLDER_MB
+    return names
+
+
+@pytest.mark.skipif(not SAM.exists(), reason="make .venv-sam/ready installs SAM")
+def test_part_that_is_added_to_a_project_is_built_in_the_same_way(
+    machine: Machine, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "tests" / "apps" / "sam_init", project)
+    # SAM builds the project's own function, for which it wants a Python of that version.
+    template = project / "template.yaml"
+    template.write_text(re.sub(r"python3\.\d+", runtime_here(), template.read_text()))
+    machine.run("mayfly", "add", "counters", "jobs", folder=project)
+    machine.run("sam", "build", folder=project)
+    parts = project / ".aws-sam" / "build" / "Mayfly"
+    functions = [path for path in parts.iterdir() if path.is_dir()]
+    assert len(functions) == 9
+    for function in functions:
+        assert {"mayfly", "mayfly_functions", "tasks"} <= deployed(function)
+
+
+def test_pages_of_the_wheel_are_found(machine: Machine) -> None:
+    page = Path(machine.run("mayfly", "docs", "start").strip())
+    assert page.is_relative_to(machine.folder / "venv")
+    assert page.read_text().startswith("# Start an application\n")
 
 
 def test_crash_lab_of_the_wheel_finds_functions_library_and_template(machine: Machine) -> None:

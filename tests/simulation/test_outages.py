@@ -240,9 +240,9 @@ def text_of(reply: Any) -> bytes:
     ("outage", "minutes", "waits"),
     # While SQS is silent, the ten calls of a batch would take 105 s without the deadline.
     [
-        ("refused", 5, 10),
+        ("refused", 3, 10),
         pytest.param("refused", 15, 10, marks=pytest.mark.soak),
-        ("silent", 5, 25),
+        ("silent", 3, 25),
     ],
 )
 def test_after_an_outage_of_sqs_each_accepted_job_is_done_once_and_soon(

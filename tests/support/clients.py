@@ -20,7 +20,8 @@ from mayfly.aws.endpoints import endpoint
 from mayfly.aws.errors import Unanswered
 from mayfly.aws.lean import LeanClient
 from mayfly.resources import client
-from moto.core.models import botocore_stubber
+
+from tests.support.mocked import stubber
 
 __all__ = ["LEAN_SERVICES", "Lean", "database", "make_client", "prepared", "read"]
 
@@ -103,7 +104,7 @@ class Moto:
 
     def exchange(self, headers: dict[str, str], body: bytes, seconds: float = 1) -> Answer:
         """Returns moto's answer to a request."""
-        answered = botocore_stubber("before-send", prepared(self.url, headers, body))
+        answered = stubber("before-send", prepared(self.url, headers, body))
         assert answered is not None, "a test without moto asks AWS"
         return read(answered)
 

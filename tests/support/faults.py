@@ -11,9 +11,9 @@ import botocore.awsrequest
 import botocore.exceptions
 from mayfly.aws.connections import Answer
 from mayfly.aws.retries import Budget
-from moto.core.models import botocore_stubber
 
 from tests.support.clients import Lean, lost, prepared, read
+from tests.support.mocked import stubber
 
 Plan = Callable[[str, int], str | None]
 
@@ -46,6 +46,7 @@ class Faults:
     `throttle`    refused for load
     `conflict`    refused, since another transaction is in progress on one of its items
     `error`       a 500 without effect
+    `damaged`     an answer that cannot be read, without effect
     `late`        it seems lost, and takes effect when `arrive` is called
     `kill`        the process dies before the request is sent
     `kill after`  the process dies after the request has taken effect
@@ -91,7 +92,7 @@ class Faults:
         self._session = client._endpoint.http_session
         # Replaces moto, rather than running before it: botocore calls every handler of this event,
         # whatever the first one answers.
-        client.meta.events.unregister("before-send", botocore_stubber)
+        client.meta.events.unregister("before-send", stubber)
         client.meta.events.register("before-send", self._send_by_boto3)
         # The SDK's retries are unchanged, except for their pauses and for the budget that many
         # faults would use up.
@@ -177,7 +178,7 @@ class Faults:
                 "TransactionCanceledException",
                 json.dumps({"CancellationReasons": reasons}),
             )
-        return _refusal(request, *_REFUSALS.get(kind, (400, kind, "{}")))
+        return _problem(request, kind)
 
     def _conflict(self, operation: str, request: Any) -> str:
         """Returns what a request that meets a transaction gets; a transaction gets its reasons."""
@@ -201,9 +202,7 @@ class Faults:
         return 0 if is_passing and attempts < self._tries else None
 
     def _forward(self, event_name: str, request: Any) -> Any:
-        return (
-            botocore_stubber(event_name, request) if self._on_moto else self._session.send(request)
-        )
+        return stubber(event_name, request) if self._on_moto else self._session.send(request)
 
 
 _REFUSALS = {
@@ -217,6 +216,12 @@ def _refused_statements(request: Any) -> Any:
     error = {"Error": {"Code": "TransactionConflict", "Message": "injected"}}
     count = len(json.loads(request.body)["Statements"])
     return _answer(request, 200, json.dumps({"Responses": [error] * count}))
+
+
+def _problem(request: Any, kind: str) -> Any:
+    if kind == "damaged":
+        return _answer(request, 200, "<html>")
+    return _refusal(request, *_REFUSALS.get(kind, (400, kind, "{}")))
 
 
 def _refusal(request: Any, status: int, code: str, body: str) -> Any:

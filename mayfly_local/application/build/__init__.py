@@ -7,6 +7,7 @@
     resources     resources by type, with these values in their properties
     functions     functions with their sizes, variables, libraries and layers
     code          the folders of functions and layers
+    images        functions of images, by their Dockerfiles
     roles         the role of a function, with its policies
     asynchronous  retries and destinations of asynchronous invocations
     definitions   methods and authorizers of definitions in OpenAPI
@@ -15,6 +16,7 @@
     sources       event source mappings: queues and streams
     schedules     rules and schedules of EventBridge
     outputs       the outputs of the template
+    description   outputs and resources, as CloudFormation describes them
 """
 
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from dataclasses import replace
 
 from mayfly_local.application.addresses import Addresses
 from mayfly_local.application.build.apis import build_apis
+from mayfly_local.application.build.description import build_description
 from mayfly_local.application.build.functions import build_functions
 from mayfly_local.application.build.outputs import build_outputs
 from mayfly_local.application.build.qualifiers import qualifier_scope
@@ -88,6 +91,7 @@ def _application(
         outputs=outputs,
         after_deploy=tuple((template.metadata.get("Mayfly") or {}).get("AfterDeploy") or ()),
         parts=report.with_classes(template.parts),
+        description=build_description(resources, outputs),
     )
     problems = [*report.problems, *(refusals(application.parts) if strict else ())]
     if problems:

@@ -1,18 +1,19 @@
 """Functions: their sizes, variables, libraries, layers and roles."""
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from mayfly_local.application.build.asynchronous import build_asynchronous_rules
-from mayfly_local.application.build.code import absence_of_code, code_path, image_folder
+from mayfly_local.application.build.code import absence_of_code, code_path
+from mayfly_local.application.build.images import Image, read_image
 from mayfly_local.application.build.layers import build_layers
 from mayfly_local.application.build.qualifiers import qualifiers_of
 from mayfly_local.application.build.resources import Report, Resources, as_text
 from mayfly_local.application.build.roles import build_role
-from mayfly_local.application.metadata import has_libraries
+from mayfly_local.application.metadata import has_libraries, is_bundled
 from mayfly_local.application.model import Function
 from mayfly_local.application.template import UNUSABLE, Template
 from mayfly_local.errors import TemplateError
@@ -20,8 +21,6 @@ from mayfly_local.iam.function_names import FunctionName
 
 __all__ = ["build_functions", "find_function", "find_target"]
 
-#: The runtime of a function of an image, whose Dockerfile has the version of Python.
-_IMAGE_RUNTIME: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 #: The URI under which API Gateway calls a function.
 _LAMBDA_URI: Final = re.compile(r"/functions/(?P<arn>arn:[^/]+)/invocations$")
 
@@ -31,7 +30,7 @@ def build_functions(resources: Resources, report: Report) -> dict[str, Function]
     functions = {}
     for name, properties in resources.of_type("AWS::Lambda::Function"):
         try:
-            code = _code(name, properties, resources.template)
+            code = _code(name, properties, resources.template, report)
             if isinstance(code, str):
                 report.leave_out(name, code)
             else:
@@ -82,27 +81,53 @@ def find_target(
 
 
 class _Code(NamedTuple):
-    """A function's code: a folder, or None if it is in the template, and its handler."""
+    """A function's code: a folder, or None if it is in the template, and its handler.
+
+    An image has variables and packages, too.
+    """
 
     folder: Path | None
     handler: str
+    runtime: str
+    variables: Mapping[str, str] = MappingProxyType({})
+    packages: tuple[str, ...] = ()
 
 
-def _code(name: str, properties: dict[str, Any], template: Template) -> _Code | str:
+def _code(name: str, properties: dict[str, Any], template: Template, report: Report) -> _Code | str:
     """Returns the code of a function, or the reason if it cannot run here."""
     runtime = str(properties.get("Runtime", ""))
     if properties.get("PackageType") == "Image" or not runtime:
-        image = image_folder(template.resources[name].get("Metadata") or {}, template)
+        metadata = template.resources[name].get("Metadata") or {}
+        image = read_image(metadata, template)
         if isinstance(image, str):
             return f"a function of an image: {image}"
-        folder, handler = image
-        return _Code(folder, *((properties.get("ImageConfig") or {}).get("Command") or [handler]))
+        if metadata.get("DockerBuildArgs"):
+            report.accepted(name, "DockerBuildArgs")
+        return _code_of_image(name, image, properties.get("ImageConfig") or {}, report)
     if not runtime.startswith("python3"):
         return f"a function of the runtime {runtime}"
     code = properties.get("Code") or {}
     if reason := absence_of_code(code, template):
         return f"a function: {reason}"
-    return _Code(code_path(code, template), str(properties.get("Handler", "")))
+    return _Code(code_path(code, template), str(properties.get("Handler", "")), runtime)
+
+
+def _code_of_image(
+    name: str, image: Image, config: Mapping[str, Any], report: Report
+) -> _Code | str:
+    """Returns the code of a function of an image; `config` is its ImageConfig."""
+    match config.get("Command"):
+        case None | []:
+            handler = image.handler
+        case [str(handler)]:
+            pass
+        case other:
+            return f"a function of an image: its ImageConfig.Command {other} is not one handler"
+    for line in image.missed:
+        report.absent(name, line)
+    for key in sorted(set(config) - {"Command"}):
+        report.absent(name, f"ImageConfig.{key}")
+    return _Code(image.folder, handler, image.runtime, image.variables, image.packages)
 
 
 def _function(
@@ -115,7 +140,7 @@ def _function(
     variables = (properties.get("Environment") or {}).get("Variables") or {}
     limit = properties.get("ReservedConcurrentExecutions")
     libraries = template.libraries if has_libraries(template.resources[name]) else ()
-    if has_libraries(template.resources[name]) and not libraries:
+    if has_libraries(template.resources[name]) and not libraries and not is_bundled(folder):
         report.accepted(name, "BuildMethod makefile: its folder runs as it is")
     timeout, memory = int(properties.get("Timeout", 3)), int(properties.get("MemorySize", 128))
     if not 1 <= timeout <= 900:
@@ -129,10 +154,10 @@ def _function(
         name=name,
         arn=resources.scope[name, "Arn"],
         handler=code.handler,
-        runtime=properties.get("Runtime", _IMAGE_RUNTIME),
+        runtime=code.runtime,
         timeout_seconds=timeout,
         memory_mb=memory,
-        variables={key: as_text(value) for key, value in variables.items()},
+        variables={**code.variables, **{key: as_text(v) for key, v in variables.items()}},
         code=folder,
         inline=(properties.get("Code") or {}).get("ZipFile"),
         brings_packages=folder is not None
@@ -140,7 +165,7 @@ def _function(
         and not metadata.get("SkipBuild"),
         libraries=libraries,
         layers=layers.folders,
-        packages=layers.packages,
+        packages=(*code.packages, *layers.packages),
         limit=None if limit is None else int(limit),
         log_group=str(
             properties.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function_name}"

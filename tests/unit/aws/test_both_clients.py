@@ -12,7 +12,13 @@ import pytest
 from mayfly import resources
 from mayfly.aws.client import Client, as_client
 from mayfly.aws.connections import READ_SECONDS
-from mayfly.aws.dynamodb import AnswerLost, ConditionFailed, DynamoDB, RequestRefused
+from mayfly.aws.dynamodb import (
+    AnswerLost,
+    ConditionFailed,
+    DynamoDB,
+    NoAnswer,
+    RequestRefused,
+)
 from mayfly.aws.errors import Refused, Unanswered
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import new_id
@@ -112,6 +118,31 @@ def test_answer_that_does_not_arrive_whole_is_lost(
         made(1).call("UpdateItem", UPDATE)
     assert lost.value.reason in reason.split(" or ")
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "is_answered"),
+    [
+        pytest.param(reset, False, id="reset"),
+        pytest.param(close, False, id="no answer"),
+        pytest.param(answer({"Attributes": {}}, cut=3), False, id="half an answer"),
+        pytest.param(after(READ_SECONDS + 0.5, answer()), False, id="a late answer"),
+        pytest.param(answer({"Attributes": {}}, checksum=1), True, id="a wrong checksum"),
+        pytest.param(answer(b"<html>"), True, id="no json"),
+        pytest.param(answer(b"[]"), True, id="json of another kind"),
+        pytest.param(answer(b'{"a": "\xff"}'), True, id="text that is not UTF-8"),
+        pytest.param(answer(b""), True, id="no body"),
+        pytest.param(refusal("InternalServerError", 500), True, id="an error 500"),
+        pytest.param(answer(b"<html>", 502), True, id="a page with an error 502"),
+    ],
+)
+def test_silent_store_is_told_from_one_that_answers_wrongly(
+    server: Server, made: Callable[[int], Client], behaviour: Behaviour, is_answered: bool
+) -> None:
+    server.usual = behaviour
+    with pytest.raises(AnswerLost) as raised:
+        DynamoDB(made(1), lambda attempt: None).query("read", TableName="t")
+    assert type(raised.value) is (AnswerLost if is_answered else NoAnswer)
 
 
 @pytest.mark.parametrize("name", LOST)

@@ -5,7 +5,8 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from mayfly import __version__
 from samtranslator.yaml_helper import yaml_parse
 
+from mayfly_cli.command import main
 from mayfly_cli.file_set import write_all
-from mayfly_cli.new_application import runtime_here
+from mayfly_cli.new_application import MAKEFILE, runtime_here
 from mayfly_cli.parts import FEATURES, _digest, is_as_written, nested, wanted
 from mayfly_cli.template_text import Entry, TemplateText
 from mayfly_local.errors import LocalError
@@ -36,10 +38,11 @@ OUTPUTS = f"Outputs:\n{OUTPUT}"
 
 
 def run(command: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mayfly_cli", command, *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    """Runs a command in a folder, in this process: a process of its own takes far longer."""
+    out, err = StringIO(), StringIO()
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err):
+        code = main([command, *arguments])
+    return subprocess.CompletedProcess([command, *arguments], code, out.getvalue(), err.getvalue())
 
 
 def add(folder: Path, *arguments: str) -> str:
@@ -192,8 +195,8 @@ def test_project_gets_the_part_its_code_and_lines_of_the_template(hello: Path) -
     printed = add(hello, "jobs", "sessions")
     after = contents(hello)
     assert {name for name in after if after[name] != before.get(name)} == {
-        "mayfly.yaml", "mayfly_code/requirements.txt", "mayfly_code/tasks/__init__.py",
-        "template.yaml",
+        "mayfly.yaml", "mayfly_code/Makefile", "mayfly_code/requirements.txt",
+        "mayfly_code/tasks/__init__.py", "template.yaml",
     }  # fmt: skip
     text = after["mayfly.yaml"].decode()
     assert is_as_written(text)
@@ -281,6 +284,29 @@ def test_requirements_of_a_folder_that_exists_are_left_to_its_owner(hello: Path)
     assert (hello / "hello_world" / "tasks" / "__init__.py").exists()
 
 
+def test_makefile_of_a_folder_that_exists_is_left_to_its_owner(hello: Path) -> None:
+    makefile = hello / "hello_world" / "Makefile"
+    makefile.write_text("test:\n\tpytest\n")
+    printed = add(hello, "jobs", "--code", "hello_world")
+    assert makefile.read_text() == "test:\n\tpytest\n"
+    assert "Add these lines to hello_world/Makefile:" in printed
+    assert "      build-%:\n" in printed
+    makefile.write_text(makefile.read_text() + MAKEFILE.read_text())
+    assert "hello_world/Makefile" not in add(hello, "jobs", "--code", "hello_world")
+
+
+def test_part_of_a_release_without_makefiles_gets_one(hello: Path) -> None:
+    add(hello, "jobs")
+    (hello / "mayfly_code" / "Makefile").unlink()
+    (hello / "mayfly.yaml").write_text(older((hello / "mayfly.yaml").read_text()))
+    add(hello)
+    assert (hello / "mayfly_code" / "Makefile").read_text() == MAKEFILE.read_text()
+
+
+def test_makefile_is_printed_for_a_part_that_is_nested_by_hand(tmp_path: Path) -> None:
+    assert run("template", tmp_path, "--makefile").stdout == MAKEFILE.read_text()
+
+
 def test_tasks_that_exist_are_left_alone(hello: Path) -> None:
     (hello / "hello_world" / "work.py").write_text("# mine\n")
     add(hello, "jobs", "--code", "hello_world", "--tasks", "work")
@@ -295,7 +321,8 @@ def test_template_of_another_name_and_folder_is_changed(tmp_path: Path) -> None:
     add(tmp_path, "limits", "--template", "infra/app.yml", "--name", "Parts")
     files = contents(tmp_path)
     assert set(files) == {
-        "infra/app.yml", "infra/mayfly.yaml", "infra/mayfly_code/requirements.txt"
+        "infra/app.yml", "infra/mayfly.yaml", "infra/mayfly_code/Makefile",
+        "infra/mayfly_code/requirements.txt",
     }  # fmt: skip
     assert files["infra/app.yml"].decode() == HEAD + A + (RESOURCE + OUTPUTS).replace(
         "Mayfly:", "Parts:"

@@ -64,7 +64,6 @@ def test_resource_is_the_one_of_the_repository(features: tuple[str, ...]) -> Non
     for name, resource in parsed(*features)["Resources"].items():
         own = dict(OWN[name])
         if resource["Type"] == "AWS::Serverless::Function":
-            assert own.pop("Metadata") == {"BuildMethod": "makefile"}
             handler = f"mayfly_functions.{own['Properties']['Handler']}"
             own["Properties"] = {**own["Properties"], "CodeUri": "src", "Handler": handler}
             module = handler.split(".")[1]
@@ -105,11 +104,13 @@ def test_feature_leaves_out_what_only_others_have() -> None:
 
 def test_outputs_name_the_tables_and_queues_that_an_application_uses() -> None:
     assert set(parsed(*FEATURES)["Outputs"]) == {
-        "ApiUrl", "CountersTableArn", "CountersTableName", "ImportsBucketArn", "ImportsBucketName",
-        "JobsQueueArn", "JobsQueueUrl", "JobsTableArn", "JobsTableName", "SessionsTableArn",
-        "SessionsTableName", "SubjectKey",
+        "ApiUrl", "AuthorizerArn", "CountersTableArn", "CountersTableName", "ImportsBucketArn",
+        "ImportsBucketName", "JobsQueueArn", "JobsQueueUrl", "JobsTableArn", "JobsTableName",
+        "SessionsTableArn", "SessionsTableName", "SubjectKey",
     }  # fmt: skip
-    assert set(parsed("counters")["Outputs"]) == {"ApiUrl", "CountersTableArn", "CountersTableName"}
+    assert set(parsed("counters")["Outputs"]) == {
+        "ApiUrl", "AuthorizerArn", "CountersTableArn", "CountersTableName",
+    }  # fmt: skip
 
 
 def test_application_gives_the_runtime_and_the_package_of_its_tasks() -> None:

@@ -10,7 +10,7 @@ from mayfly.jobs.errors import StaleWrite
 from mayfly.jobs.model import Job, Outcome, Status, Submission
 from mayfly.jobs.worker.failures import JobFailed
 
-from tests.conftest import make_tables
+from tests.conftest import WORKERS, make_tables
 from tests.support.fakes import Context
 from tests.support.stage import Stage
 
@@ -164,7 +164,9 @@ def test_async_task_stops_at_its_checkpoint_if_its_job_is_cancelled(stage: Stage
 def test_jobs_of_a_batch_run_one_after_another_unless_declared_concurrent(
     embedded: Any, options: dict[str, bool], together: int
 ) -> None:
-    stage = Stage(embedded, make_tables(embedded, next(_prefixes)), is_async=True, **options)
+    stage = Stage(
+        embedded, make_tables(embedded, next(_prefixes), only=WORKERS), is_async=True, **options
+    )
     running: list[str] = []
     most: list[int] = []
     everyone = asyncio.Barrier(5)

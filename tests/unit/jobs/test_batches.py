@@ -21,7 +21,7 @@ from mayfly.jobs.store import Claim
 from mayfly.jobs.worker.runner import Runner
 
 from mayfly_testing.stack import wait_until
-from tests.conftest import make_tables
+from tests.conftest import WORKERS, make_tables
 from tests.support.fakes import Context
 from tests.support.faults import Faults
 from tests.support.stage import Stage, a_record
@@ -37,7 +37,7 @@ def faults(embedded: Any) -> Faults:
 @pytest.fixture
 def stage(embedded: Any) -> Stage:
     """Returns a worker whose task requires a claim."""
-    return Stage(embedded, make_tables(embedded, next(_prefixes)), exclusive=True)
+    return Stage(embedded, make_tables(embedded, next(_prefixes), only=WORKERS), exclusive=True)
 
 
 NAMES = [f"j{number}" for number in range(10)]

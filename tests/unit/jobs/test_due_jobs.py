@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from mayfly.aws.dynamodb import AnswerLost, DynamoDB, Reason, Unwritten
+from mayfly.aws.dynamodb import AnswerLost, DynamoDB, NoAnswer, Reason, Unwritten
 from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.items import job_key, new_items
 from mayfly.jobs.model import Job, Status
@@ -27,18 +27,21 @@ class Due:
     def __init__(self, client: Any, shards: int) -> None:
         self.client = client
         self.shards = shards
-        self.table = make_tables(client, f"due-{next(_TABLES)}-")["JobsTable"]
+        self.table = make_tables(client, f"due-{next(_TABLES)}-", only=["JobsTable"])["JobsTable"]
         self.operations = JobOperations(JobStore(DynamoDB(client, lambda _: None), self.table))
 
     def add(self, tenant: str, jobs: int, *, at_ms: int = SOON, shards: int | None = None) -> None:
         """Stores jobs of a tenant that are due one after another, a millisecond apart."""
+        puts = []
         for number in range(jobs):
             job = a_job(
                 id=f"{number:04}", tenant=tenant, status=Status.SCHEDULED,
                 not_before_ms=at_ms + number, created_at_ms=1,
             )  # fmt: skip
             (item,) = new_items(job, due_shards=shards or self.shards)
-            self.client.put_item(TableName=self.table, Item=item)
+            puts.append({"PutRequest": {"Item": item}})
+        for start in range(0, jobs, 25):
+            self.client.batch_write_item(RequestItems={self.table: puts[start : start + 25]})
 
     def release(self, limit: int = 1000, is_over: Callable[[], bool] = lambda: False) -> int:
         """Releases due jobs."""
@@ -147,18 +150,26 @@ class Unread(DynamoDB):
     """Fails the reads of some partitions of the index, from a page on."""
 
     partitions: Sequence[str] = ()
-    failure: type[StoreUnavailable] = Unwritten
     pages = 0
-    reads = 0
 
     def query(self, operation: str, **request: Any) -> dict[str, Any]:
         """Reads the other partitions."""
-        self.reads += 1
         is_page = "ExclusiveStartKey" in request or not self.pages
         if request["ExpressionAttributeValues"][":due"]["S"] in self.partitions and is_page:
-            if self.failure is AnswerLost:
-                raise AnswerLost(operation, "no answer")
             raise Unwritten(operation, "ThrottlingException", tries=1, was_repeated=False)
+        return super().query(operation, **request)
+
+
+class Reads(DynamoDB):
+    """Notes the partitions of the index that are read."""
+
+    def __init__(self, client: Any, pause: Callable[[int], None]) -> None:
+        super().__init__(client, pause)
+        self.partitions: list[str] = []
+
+    def query(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Reads, with the client's retries."""
+        self.partitions.append(request["ExpressionAttributeValues"][":due"]["S"])
         return super().query(operation, **request)
 
 
@@ -207,12 +218,32 @@ def test_pages_that_were_read_before_a_failure_are_worked_on(embedded: Any) -> N
 def test_no_partition_is_begun_after_the_store_was_silent(embedded: Any) -> None:
     """Each would take as long again, and the sweep has other work."""
     due = Due(embedded, SHARDS)
-    db = Unread(embedded, lambda _: None)
-    db.partitions, db.failure = partitions("due"), AnswerLost
+    faults = Faults(embedded, on_moto=False)
+    faults.on("Query", "before", times=100)
+    db = Reads(embedded, lambda _: None)
     operations = JobOperations(JobStore(db, due.table), threads=1)
-    with pytest.raises(AnswerLost):
+    with pytest.raises(NoAnswer, match="sweep: partition due"):
         operations.release_due(before_ms=SOON + 10_000, limit=1000)
-    assert db.reads == 1
+    assert db.partitions == ["due"]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("answer", ["error", "damaged"])
+def test_partition_whose_answer_is_an_error_does_not_hold_up_the_others(
+    embedded: Any, answer: str, threads: int
+) -> None:
+    """The store is not silent: another partition may answer."""
+    due = Due(embedded, SHARDS)
+    due.add("acme", 100)
+    due.add("unsharded", 5, shards=1)
+    faults = Faults(embedded, on_moto=False)
+    faults.on("Query", answer, times=100, text='"due"}')
+    db = Reads(embedded, lambda _: None)
+    operations = JobOperations(JobStore(db, due.table), threads=threads)
+    with pytest.raises(AnswerLost, match="'sweep: partition due'"):
+        operations.release_due(before_ms=SOON + 10_000, limit=1000)
+    assert sorted(db.partitions) == sorted(partitions("due"))
+    assert due.waiting() == [f"unsharded/{number:04}" for number in range(5)]
 
 
 class Overloaded(DynamoDB):

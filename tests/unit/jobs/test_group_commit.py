@@ -13,7 +13,7 @@ from mayfly.jobs.group_commit import Member, plan
 from mayfly.jobs.model import Job, Status
 from mayfly.jobs.store import JobStore
 
-from tests.conftest import make_tables
+from tests.conftest import WORKERS, make_tables
 from tests.support.counting import counted
 from tests.support.faults import Faults
 from tests.support.stage import Stage
@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.tables = make_tables(client, next(_prefixes))
+        self.tables = make_tables(client, next(_prefixes), only=WORKERS)
         self.pauses: list[int] = []
         self.store = JobStore(DynamoDB(client, self.pauses.append), self.tables["JobsTable"])
         self.faults = Faults(client, on_moto=False)
@@ -378,7 +378,7 @@ def test_two_attempts_never_share_a_nonce(embedded: Any) -> None:
 
     It would then report effects as applied that are not.
     """
-    stage = Stage(embedded, make_tables(embedded, next(_prefixes)))
+    stage = Stage(embedded, make_tables(embedded, next(_prefixes), only=WORKERS))
     stage.submit()
     first, second = stage.deliver(run=False), stage.deliver(run=False)
     for batch in (first, second):

@@ -172,10 +172,11 @@ def test_interrupted_attempts_of_one_run_pass_the_bound_until_it_ends(store: Job
 
 
 def test_job_of_many_continuations_ends_and_its_item_stays_small(
-    dynamodb: Any, searches: int
+    dynamodb: Any, request: pytest.FixtureRequest
 ) -> None:
-    """`pytest --searches 20000 --timeout 0` of this test is 20,000 continuations."""
-    rounds = max(2 * BOUND, searches)
+    """`make test-all` has 20,000 continuations."""
+    rounds = int(request.config.getoption("--continuations"))
+    assert rounds >= 2 * BOUND, "--continuations must fill the history twice"
     # Without streams: moto keeps all of their records.
     stage = Stage(dynamodb, make_tables(dynamodb, "many-"), exclusive=True)
     sizes: list[int] = []

@@ -12,7 +12,7 @@ from mayfly.jobs.operations import JobOperations
 from mayfly.jobs.rules import RETENTION_SECONDS
 from mayfly.jobs.store import ClaimRefused, JobExists, JobStore
 
-from tests.support.clients import make_client
+from tests.support.clients import Lean, make_client
 from tests.support.completion import complete
 from tests.support.faults import Faults
 from tests.support.jobs import LEASE, NOW, a_job, claim, one_increment, read
@@ -206,3 +206,12 @@ def test_store_that_does_not_answer_is_named_in_the_error(
     faults.plan = lambda name, number: kind if name == operation else None
     with pytest.raises(StoreUnavailable):
         calls[operation]()
+
+
+def test_contract_runs_on_the_client_that_its_case_names(
+    request: pytest.FixtureRequest, dynamodb: Any
+) -> None:
+    if not hasattr(request.node, "callspec"):
+        pytest.skip("MAYFLY_CLIENT names the client of all tests")
+    kind = request.node.callspec.params["_client_of_stores"]
+    assert isinstance(dynamodb, Lean) == (kind == "lean")

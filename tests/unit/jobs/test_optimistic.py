@@ -12,7 +12,7 @@ from mayfly.jobs.model import Job, Outcome, Status, Submission, Wake
 from mayfly.jobs.rules import job_id_for, public_status
 
 from bench.meter import Cost, metered
-from tests.conftest import make_tables
+from tests.conftest import WORKERS, make_tables
 from tests.support.clients import make_client
 from tests.support.fakes import Context
 from tests.support.faults import Faults
@@ -29,7 +29,7 @@ def faults(embedded: Any) -> Faults:
 
 @pytest.fixture
 def stage(embedded: Any) -> Stage:
-    return Stage(embedded, make_tables(embedded, next(_prefixes)))
+    return Stage(embedded, make_tables(embedded, next(_prefixes), only=WORKERS))
 
 
 def submit_all(stage: Stage, **changes: Any) -> list[Wake]:
@@ -61,7 +61,7 @@ def metered_stage(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with metered() as cost:
         client = make_client("dynamodb")
-        yield Stage(client, make_tables(client, next(_prefixes))), cost
+        yield Stage(client, make_tables(client, next(_prefixes), only=WORKERS)), cost
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from mayfly.jobs.errors import LeaseHeld
 from mayfly.jobs.model import Job, Status, Submission, Wake
 from mayfly.jobs.worker.runner import Runner
 
-from tests.conftest import make_tables
+from tests.conftest import WORKERS, make_tables
 from tests.support.clients import make_client
 from tests.support.fakes import Context
 from tests.support.stage import Stage, a_record, finish
@@ -42,7 +42,7 @@ def deliver_at_once(stage: Stage, message: Wake | Submission) -> Counter[str]:
 
 
 def test_sixteen_concurrent_deliveries_of_one_message_have_one_effect(embedded: Any) -> None:
-    stage = Stage(embedded, make_tables(embedded, "race1-"), exclusive=True)
+    stage = Stage(embedded, make_tables(embedded, "race1-", only=WORKERS), exclusive=True)
     held = threading.Event()
 
     def body(job: Job, effects: Any) -> None:
@@ -59,7 +59,7 @@ def test_sixteen_concurrent_deliveries_of_one_message_have_one_effect(embedded: 
 def test_sixteen_concurrent_deliveries_of_a_message_that_requests_a_job_create_one(
     embedded: Any,
 ) -> None:
-    stage = Stage(embedded, make_tables(embedded, "race2-"), exclusive=True)
+    stage = Stage(embedded, make_tables(embedded, "race2-", only=WORKERS), exclusive=True)
     outcomes = deliver_at_once(stage, Submission("t", 1))
     assert (outcomes["done"] >= 1, sum(outcomes.values()), len(stage.ran), stage.count()) == (
         True,

@@ -23,7 +23,7 @@ from mayfly.jobs.model import Job, Status, Wake
 from mayfly.jobs.rules import describe
 from mayfly.jobs.wire import public
 
-from tests.conftest import make_tables
+from tests.conftest import WORKERS, make_tables
 from tests.support.stage import Stage
 
 YEAR = 365 * 86_400
@@ -74,7 +74,9 @@ class Timeout(BaseException):
 def on_emulator(request: pytest.FixtureRequest, embedded: Any) -> Stage:
     """Returns a worker on the emulator: moto cannot execute statements in batches."""
     return Stage(
-        embedded, make_tables(embedded, next(_prefixes)), exclusive=request.param == "exclusive"
+        embedded,
+        make_tables(embedded, next(_prefixes), only=WORKERS),
+        exclusive=request.param == "exclusive",
     )
 
 

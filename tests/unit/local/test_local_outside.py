@@ -28,9 +28,13 @@ STATE = {
         ("AWS::Events::Rule", {"EventBusName": OWN.format("events", "event-bus/shop")}, False),
         ("AWS::Events::Rule", {"EventBusName": "other"}, True),
         ("AWS::Events::Rule", {"EventBusName": OTHER.format("events", "event-bus/shop")}, True),
+        ("AWS::KMS::Alias", {"TargetKeyId": {"Ref": "Key"}}, False),
+        ("AWS::KMS::Alias", {"TargetKeyId": {"Fn::GetAtt": ["Key", "Arn"]}}, False),
+        ("AWS::KMS::Alias", {"TargetKeyId": OWN.format("kms", "key/1234")}, True),
+        ("AWS::KMS::Alias", {"TargetKeyId": "1234abcd-12ab-34cd-56ef-1234567890ab"}, True),
     ],
 )
-def test_resource_of_a_topic_or_bus_outside_is_found(
+def test_resource_of_a_topic_a_bus_or_a_key_outside_is_found(
     kind: str, properties: dict[str, Any], is_outside: bool
 ) -> None:
     found = outside({**STATE, "It": {"Type": kind, "Properties": properties}})

@@ -79,7 +79,7 @@ def poll(
         async with asyncio.timeout(20):
             while queue.deleted != deleted or (poller.is_busy and queue.batches):
                 assert not task.done(), task.exception()
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
         poller.stop()
         await task
 

@@ -8,12 +8,17 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
+from botocore.compat import HTTPHeaders
+from botocore.parsers import create_parser
+from botocore.session import get_session
 
+from mayfly_local.account import stack_id
 from mayfly_local.iam.guard import Guard
 from mayfly_local.iam.identities import Identities
 from mayfly_local.iam.pages import Cors
 from mayfly_local.iam.permissions import Grant, Permissions, Role
-from mayfly_local.iam.requests import Permission, Request, signer
+from mayfly_local.iam.requests import SERVICES, Permission, Request, signer
+from mayfly_local.iam.responses import access_denied, requested_fault
 from mayfly_local.ports.access import Access
 from tests.support.clients import make_client
 
@@ -21,11 +26,25 @@ TABLE = "arn:aws:dynamodb:us-east-1:000000000000:table/T"
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function"
 EVENTS = "arn:aws:events:us-east-1:000000000000"
 STREAM = f"{TABLE}/stream/2026"
+KEY_ID = "1f0a6d4e-0000-4000-8000-000000000001"
+KEY, OTHER_KEY, ALIAS = (
+    f"arn:aws:kms:us-east-1:000000000000:{name}"
+    for name in (f"key/{KEY_ID}", "key/other", "alias/orders")
+)
+#: A ciphertext of the emulator begins with the id of its key.
+SEALED = base64.b64encode(KEY_ID.encode() + b"sealed").decode()
 
 
 def dynamodb(operation: str, service: str = "DynamoDB_20120810", **arguments: Any) -> Request:
     headers = {"x-amz-target": f"{service}.{operation}"}
     return Request("dynamodb", "POST", "/", {}, headers, json.dumps(arguments).encode())
+
+
+def kms(operation: str, **arguments: Any) -> Request:
+    """Returns a request to KMS, with an alias and a key that the emulator knows."""
+    headers, body = {"x-amz-target": f"TrentService.{operation}"}, json.dumps(arguments).encode()
+    known = {KEY_ID: KEY, KEY: KEY, "alias/orders": KEY}
+    return Request("kms", "POST", "/", {}, headers, body, key_arn=known.get)
 
 
 def sqs(operation: str, **arguments: Any) -> Request:
@@ -129,6 +148,30 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
             b'{"Names": ["/a/b:3", "arn:aws:ssm:us-east-1:1:parameter/c"]}'),
             {("ssm:GetParameters",
             f"arn:aws:ssm:us-east-1:000000000000:parameter/{each}") for each in ("a/b", "c")},
+        ),
+        *(
+            (kms(operation, **arguments), {(f"kms:{action}", arn) for action, arn in needed})
+            for operation, arguments, needed in [
+                ("Encrypt", {"KeyId": KEY_ID}, [("Encrypt", KEY)]),
+                ("Encrypt", {"KeyId": KEY}, [("Encrypt", KEY)]),
+                ("Encrypt", {"KeyId": "alias/orders"}, [("Encrypt", KEY)]),
+                ("Decrypt", {"CiphertextBlob": SEALED}, [("Decrypt", KEY)]),
+                ("ReEncrypt", {"CiphertextBlob": SEALED, "DestinationKeyId": OTHER_KEY},
+                [("ReEncryptFrom", KEY), ("ReEncryptTo", OTHER_KEY)]),
+                ("UpdateAlias", {"AliasName": "alias/orders", "TargetKeyId": OTHER_KEY},
+                [("UpdateAlias", ALIAS), ("UpdateAlias", OTHER_KEY)]),
+                ("GenerateRandom", {}, [("GenerateRandom", "*")]),
+                ("ListKeys", {}, [("ListKeys", "*")]),
+            ]
+        ),
+        *(
+            (Request("cloudformation", "POST", "/", {}, {}, body.encode()),
+            {(f"cloudformation:{action}", arn)})
+            for body, action, arn in [
+                ("Action=DescribeStacks&StackName=app-x", "DescribeStacks", stack_id("app-x")),
+                ("Action=DescribeStacks&StackName=arn%3Aaws%3Ax", "DescribeStacks", "arn:aws:x"),
+                ("Action=DescribeStacks", "DescribeStacks", "*"),
+            ]
         ),
         (Request("sqs", "POST", "/000000000000/q", {}, {"x-amz-target": "AmazonSQS.PurgeQueue"},
         b"{}"), {("sqs:PurgeQueue", "arn:aws:sqs:us-east-1:000000000000:q")}),
@@ -522,6 +565,26 @@ def test_refusal_names_action_and_resource_and_nothing_reaches_the_emulator(wire
             "advice": advice,
         },
     ]
+
+
+def parsed(service: str, status: int, body: bytes, kind: str) -> tuple[str, str]:
+    """Returns the code and the message that an SDK reads from an error of a service."""
+    model = get_session().get_service_model(service)
+    headers = HTTPHeaders.from_dict({"content-type": kind})
+    reply = {"status_code": status, "headers": headers, "body": body}
+    shape = model.operation_model(model.operation_names[0]).output_shape
+    parser: Any = create_parser(model.metadata["protocol"])
+    error = parser.parse(reply, shape)["Error"]
+    return error["Code"], error["Message"]
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_sdk_reads_the_errors_of_the_guard_for_each_service(service: str) -> None:
+    codes = {"AccessDenied", "AccessDeniedException", "AuthorizationError"}
+    code, message = parsed(service, *access_denied(service, "<not> allowed"))
+    assert (code in codes, message) == (True, "<not> allowed")
+    code, message = parsed(service, 500, *requested_fault(service))
+    assert (code[:8], message) == ("Internal", "a fault that a test requested")
 
 
 def test_refusal_distinguishes_denied_and_unknown_from_not_allowed(wire: Wire) -> None:

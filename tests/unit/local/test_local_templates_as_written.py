@@ -155,8 +155,99 @@ def test_image_with_nothing_but_python_files_runs_as_its_folder(
     (tmp_path / "image" / "src").mkdir(parents=True)
     text = "\n".join(["FROM public.ecr.aws/lambda/python:3.13", *lines])
     write(tmp_path / "image" / "Dockerfile", text)
+    write(tmp_path / folder / "requirements.txt", "")
     made = built(tmp_path, IMAGE).functions["F"]
     assert (made.code, made.handler) == (tmp_path / folder, "app.handler")
+    assert made.brings_packages
+
+
+@pytest.mark.parametrize(
+    ("line", "missed"),
+    [
+        ("RUN dnf install -y gcc-c++", "RUN dnf install -y gcc-c++"),
+        ("RUN pip install -r requirements.txt && rm -rf a",
+         "RUN pip install -r requirements.txt && rm -rf a"),
+        ("RUN pip install -r other.txt", "RUN pip install -r other.txt"),
+        ("RUN pip install .", "RUN pip install ."),
+        ("RUN pip install --index-url x pandas", "RUN pip install --index-url x pandas"),
+        ("RUN pip install --target /opt pandas", "RUN pip install --target /opt pandas"),
+        ("RUN pip install pandas==$VERSION", "RUN pip install pandas==$VERSION"),
+        ("RUN pip install 'pandas", "RUN pip install 'pandas"),
+        ('RUN ["make", "all"]', 'RUN ["make", "all"]'),
+        ("RUN echo \\\n  # why\n  one \\\n  two", "RUN echo one two"),
+        ("RUN " + "x" * 80, "RUN " + "x" * 56 + " ..."),
+        ("ENV PATH=/opt/bin:$PATH", "ENV PATH=/opt/bin:$PATH"),
+        ("ENV A='b", "ENV A='b"),
+        ("WORKDIR /app", "WORKDIR /app"),
+        ("RUN pip install --no-cache-dir -r requirements.txt -t .", None),
+        ("RUN python3.13 -m pip install -q --target=${LAMBDA_TASK_ROOT} -r "
+         "/var/task/requirements.txt", None),
+        ("RUN --mount=type=cache,target=/cache uv pip install --system pandas", None),
+        ("RUN pip3 install --upgrade pip && pip install 'pandas[all]>=2' numpy", None),
+        ('RUN ["pip", "install", "pandas"]', None),
+        ("ENV A=b", None),
+        ("ARG A=b", None),
+        ("LABEL a=b", None),
+        ("WORKDIR ${LAMBDA_TASK_ROOT}", None),
+    ],
+)  # fmt: skip
+def test_line_of_a_dockerfile_without_effect_is_named(
+    tmp_path: Path, line: str, missed: str | None
+) -> None:
+    lines = ["FROM public.ecr.aws/lambda/python:3.13", "COPY . ./", line, 'CMD ["app.handler"]']
+    write(tmp_path / "image" / "Dockerfile", "\n".join(lines))
+    write(tmp_path / "image" / "requirements.txt", "")
+    found = absent(built(tmp_path, IMAGE))
+    assert found == ([f"F: line 3 of image/Dockerfile: {missed}"] if missed else [])
+
+
+def test_function_of_an_image_has_its_variables_packages_and_python(tmp_path: Path) -> None:
+    lines = [
+        "FROM --platform=linux/arm64 public.ecr.aws/lambda/python:3.9-arm64 AS only",
+        "ENV A=1 B='two words' ROOT=$LAMBDA_TASK_ROOT",
+        "ENV OLD one two",
+        "RUN pip install --upgrade pip wheel && pip install 'pandas>=2' \\",
+        "    numpy",
+        'CMD ["app.handler"]',
+    ]
+    write(tmp_path / "image" / "Dockerfile", "\n".join(lines))
+    text = IMAGE.replace(
+        "PackageType: Image", "PackageType: Image, Environment: {Variables: {A: mine}}"
+    )
+    made = built(tmp_path, text).functions["F"]
+    assert made.variables == {"A": "mine", "B": "two words", "ROOT": "/var/task", "OLD": "one two"}
+    assert made.packages == ("pandas>=2", "numpy")
+    assert made.runtime == "python3.9"
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ("{Command: [app.other]}", []),
+        ("{Command: []}", []),
+        ("{Command: [app.other], EntryPoint: [sh], WorkingDirectory: /app}",
+         ["F: ImageConfig.EntryPoint", "F: ImageConfig.WorkingDirectory"]),
+        ("{Command: [a, b]}",
+         ["F: a function of an image: its ImageConfig.Command ['a', 'b'] is not one handler"]),
+    ],
+)  # fmt: skip
+def test_command_of_an_image_is_its_handler_and_other_settings_are_named(
+    tmp_path: Path, config: str, found: list[str]
+) -> None:
+    text = 'FROM public.ecr.aws/lambda/python:3.13\nCMD ["app.handler"]'
+    write(tmp_path / "image" / "Dockerfile", text)
+    template = IMAGE.replace("PackageType: Image", f"PackageType: Image, ImageConfig: {config}")
+    made = built(tmp_path, template)
+    assert absent(made) == found
+    if "app.other" in config:
+        assert made.functions["F"].handler == "app.other"
+
+
+def test_arguments_of_an_images_build_are_accepted(tmp_path: Path) -> None:
+    text = 'FROM public.ecr.aws/lambda/python:3.13\nCMD ["app.handler"]'
+    write(tmp_path / "image" / "Dockerfile", text)
+    template = IMAGE.replace("DockerTag: v1", "DockerBuildArgs: {A: b}")
+    assert any("F: DockerBuildArgs" in line for line in table(built(tmp_path, template).parts))
 
 
 @pytest.mark.parametrize(
@@ -167,6 +258,8 @@ def test_image_with_nothing_but_python_files_runs_as_its_folder(
         ("FROM public.ecr.aws/lambda/python:3.13\nADD a.tgz /\nCMD x", "its Dockerfile has ADD"),
         ("FROM public.ecr.aws/lambda/python:3.13\nCOPY a /opt\nCMD [\"a.b\"]",
          "its Dockerfile copies to /opt"),
+        ("FROM public.ecr.aws/lambda/python:3.13\nWORKDIR /app\nCOPY a .\nCMD [\"a.b\"]",
+         "its Dockerfile copies to . of /app"),
         ("FROM public.ecr.aws/lambda/python:3.13\nCOPY a.py ./", "its Dockerfile has no handler "
          "in CMD"),
         ("FROM public.ecr.aws/lambda/python:3.13\nCOPY a/* b/* ./\nCMD [\"a.b\"]",
@@ -750,6 +843,12 @@ def test_makefile_of_a_function_is_accepted_and_not_run(tmp_path: Path) -> None:
     assert "F: BuildMethod makefile: its folder runs as it is" in "".join(table(application.parts))
 
 
+def test_makefile_that_bundles_the_function_is_not_mentioned(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("build-F:\n\tmayfly bundle F . $(ARTIFACTS_DIR)\n")
+    text = f"Resources: {{F: {{{FUNCTION}, CodeUri: .}}, Metadata: {{BuildMethod: makefile}}}}}}"
+    assert "makefile" not in "".join(table(built(tmp_path, text).parts))
+
+
 def test_output_whose_condition_is_false_is_left_out(tmp_path: Path) -> None:
     template = read(
         tmp_path,
@@ -1171,3 +1270,15 @@ def test_table_names_what_an_absent_source_or_target_is(
 ) -> None:
     text = f"Resources:\n  F: {{{FUNCTION}, InlineCode: pass}}}}\n{resource}"
     assert line in absent(built(tmp_path, text))
+
+
+def test_key_of_a_kind_that_the_emulator_cannot_make_is_absent(tmp_path: Path) -> None:
+    text = """
+    Resources:
+      K: {Type: AWS::KMS::Key, Properties: {KeySpec: ML_DSA_44, KeyUsage: SIGN_VERIFY}}
+    Outputs:
+      Key: {Value: !GetAtt K.Arn}
+    """
+    assert list(read(tmp_path, text).state()) == []
+    made = built(tmp_path, text)
+    assert absent(made) == ["K: KMS::Key (ML_DSA_44)"]

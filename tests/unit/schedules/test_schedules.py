@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mayfly import schedules
 from mayfly.aws.dynamodb import DynamoDB
-from mayfly.core.errors import InvalidRequest, PayloadTooLarge
+from mayfly.core.errors import InvalidRequest, PayloadTooLarge, StoreUnavailable
 from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.errors import UnknownTask
 from mayfly.jobs.items import read_job
@@ -322,6 +322,25 @@ def test_schedule_that_cannot_be_read_does_not_delay_the_others(kept: Schedules)
     kept.client.update_item(TableName="JobsTable", Key=key, UpdateExpression="REMOVE edition")
     kept.clock.advance(60)
     assert (kept.sweep(), kept.failed) == (1, ["bad"])
+
+
+@pytest.mark.parametrize("answer", ["error", "damaged"])
+def test_partition_whose_answer_is_an_error_does_not_hold_up_schedules_of_the_others(
+    kept: Schedules, faults: Faults, answer: str
+) -> None:
+    """The store is not silent. Partitions are read one after another, this one first."""
+    kept.define(every(60), "unsharded")
+    store = ScheduleStore(
+        DynamoDB(kept.client, lambda _: None), "JobsTable", due_shards=8, threads=1
+    )
+    kept.schedules = replace(kept.schedules, store=store)
+    kept.define(every(60), "sharded")
+    kept.clock.advance(60)
+    faults.on("Query", answer, times=100, text='"schedules"}')
+    with pytest.raises(StoreUnavailable, match="'sweep schedules: partition schedules'"):
+        kept.sweep()
+    faults.on("nothing", "before")
+    assert (kept.failed, kept.sweep()) == ([], 1)
 
 
 def test_tenant_with_many_due_schedules_does_not_delay_others(kept: Schedules) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "ConditionFailed",
     "DynamoDB",
     "Item",
+    "NoAnswer",
     "Reason",
     "RequestRefused",
     "TransactionCancelled",
@@ -122,7 +123,14 @@ class Unwritten(StoreUnavailable):
 
 
 class AnswerLost(StoreUnavailable):
-    """The request was sent, but its response was lost: it may or may not have taken effect."""
+    """The request was sent, but its response was lost: it may or may not have taken effect.
+
+    The same holds for a request whose last answer is damaged, or has a status of 500 or more.
+    """
+
+
+class NoAnswer(AnswerLost):
+    """The last try had no answer at all: the connection was lost, or the time was over."""
 
 
 class DynamoDB:
@@ -285,7 +293,8 @@ class DynamoDB:
                 ) from refusal
             raise _error_for(operation, refusal, is_repeated=is_repeated) from refusal
         except Unanswered as problem:
-            raise AnswerLost(operation, problem.reason) from problem
+            kind = AnswerLost if problem.is_damaged else NoAnswer
+            raise kind(operation, problem.reason) from problem
         except Unsent as problem:
             raise RequestRefused(operation, "ValidationException", str(problem)) from problem
 

@@ -1,11 +1,18 @@
 """Errors of AWS clients that callers may want to distinguish."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from mayfly.core.errors import MayflyError
 
 __all__ = ["Refused", "StreamTrimmed", "Unanswered", "Unsent", "out_of_time"]
+
+
+#: Reasons of an answer that came and is damaged, as botocore names them. AttributeError and
+#: UnicodeDecodeError come from its parser.
+_DAMAGED: Final = frozenset(
+    {"AttributeError", "ChecksumError", "ResponseParserError", "UnicodeDecodeError"}
+)
 
 
 class Refused(Exception):
@@ -44,11 +51,13 @@ def out_of_time() -> Refused:
 class Unanswered(Exception):
     """No answer came that could be read: the request may or may not have taken effect.
 
-    `reason` names the failure as botocore does.
+    `reason` names the failure as botocore does. `is_damaged` is true if an answer came that cannot
+    be read, false if the connection was lost or the time was over.
     """
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
+        self.is_damaged = reason in _DAMAGED
         super().__init__(reason)
 
 

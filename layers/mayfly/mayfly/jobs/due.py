@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from mayfly.aws.dynamodb import AnswerLost, DynamoDB, Item
+from mayfly.aws.dynamodb import DynamoDB, Item, NoAnswer
 from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.shards import Due, partitions
 
@@ -21,14 +21,14 @@ def earliest(
     The read is eventually consistent. It makes a call for each partition, in several `threads`, and
     then one for each further megabyte.
 
-    A partition whose read is refused does not hold up the others: their items are returned, next to
-    the first failure, which names the partition. If the store does not answer a read, no other is
-    begun: each would take as long again.
+    A partition whose read is refused, or has an answer that is damaged or a 500, does not hold up
+    the others: their items are returned, next to the first failure, which names the partition. If a
+    read has no answer at all, no other is begun: each would take as long again.
     """
     failures: list[StoreUnavailable] = []
 
     def page(of: str, after: Item | None = None) -> dict[str, Any]:
-        if any(isinstance(failure, AnswerLost) for failure in failures):
+        if any(isinstance(failure, NoAnswer) for failure in failures):
             return {"Items": []}
         try:
             return db.query(

@@ -97,6 +97,37 @@ def read_secret(event: Any, context: Any) -> dict[str, Any]:
     }
 
 
+def seal(event: Any, context: Any) -> dict[str, Any]:
+    """Encrypts by the alias of a key, and decrypts with the right context and without one."""
+    kms, named = _client("kms"), {"EncryptionContext": {"tenant": "acme"}}
+    sealed = kms.encrypt(KeyId=os.environ["ALIAS"], Plaintext=b"secret", **named)
+    opened = kms.decrypt(CiphertextBlob=sealed["CiphertextBlob"], KeyId=os.environ["KEY"], **named)
+    try:
+        other = str(kms.decrypt(CiphertextBlob=sealed["CiphertextBlob"]))
+    except kms.exceptions.ClientError as refused:
+        other = refused.response["Error"]["Code"]
+    return {
+        "key": sealed["KeyId"].rpartition("/")[2],
+        "opened": opened["Plaintext"].decode(),
+        "other": other,
+    }
+
+
+def peek(event: Any, context: Any) -> dict[str, Any]:
+    """Encrypts with a key that its role does not allow."""
+    kms = _client("kms")
+    try:
+        return dict(kms.encrypt(KeyId=os.environ["KEY"], Plaintext=b"secret"))
+    except kms.exceptions.ClientError as refused:
+        return {"code": refused.response["Error"]["Code"]}
+
+
+def send(event: Any, context: Any) -> str:
+    """Sends its event to a queue, and returns the id of the message."""
+    reply = _client("sqs").send_message(QueueUrl=os.environ["QUEUE"], MessageBody=json.dumps(event))
+    return str(reply["MessageId"])
+
+
 def put(event: Any, context: Any) -> dict[str, Any]:
     """Writes an item and returns it as it is read again."""
     db, table = _client("dynamodb"), os.environ["TABLE"]

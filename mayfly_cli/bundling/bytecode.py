@@ -8,12 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from tools.bundle.errors import BundleError
+from mayfly_cli.bundling.cache import Cache, digest
+from mayfly_cli.bundling.errors import BundleError
 
-__all__ = ["OFF_COSTS", "Compiler", "compile_modules", "find_compiler"]
+__all__ = ["OFF_COSTS", "Compiler", "compile_modules", "find_compiler", "later_found"]
 
 _PROGRAM: Final = Path(__file__).parent / "compiled.py"
 _PYODIDE: Final = Path(__file__).parent / "pyodide"
@@ -59,10 +61,28 @@ def find_compiler(
     )
 
 
-def compile_modules(compiler: Compiler | None, folder: Path, deployed: str) -> None:
+def later_found(version: str, cache: Cache) -> Callable[[], Compiler]:
+    """Returns a function that finds the compiler of a version at its first call.
+
+    It raises BundleError as `find_compiler` does. Pyodide is kept in the cache, which the caller
+    has locked.
+    """
+
+    @lru_cache
+    def found() -> Compiler:
+        return find_compiler(version, lambda fill: cache.made("pyodide", digest(_PYODIDE), fill))
+
+    return found
+
+
+def compile_modules(
+    compiler: Compiler | None, folder: Path, deployed: str, *, every: bool = True
+) -> None:
     """Compiles every module of a folder whose path on Lambda is `deployed`; None compiles nothing.
 
-    Raises BundleError if a module cannot be compiled, or has byte-code of another interpreter.
+    With `every` false, modules that cannot be compiled stay as they are: packages have some, such
+    as templates of code. Raises BundleError if a module cannot be compiled, or has byte-code of
+    another interpreter.
     """
     if compiler is None:
         return
@@ -70,13 +90,15 @@ def compile_modules(compiler: Compiler | None, folder: Path, deployed: str) -> N
         report = _run([*compiler.command, str(folder), deployed])
     except _Unusable as reason:
         raise BundleError(f"{compiler.command[0]} could not compile {folder}: {reason}") from None
-    if report["failed"]:
+    if report["failed"] and every:
         raise BundleError(f"a module cannot be compiled:\n{report['said']}")
     for module in folder.rglob("*.py"):
         compiled = list((module.parent / "__pycache__").glob(f"{module.stem}.cpython-*.pyc"))
         # The second word's lowest bit says that it has a hash, the next one that it is compared:
         # https://docs.python.org/3/reference/import.html#cached-bytecode-invalidation
         wanted = compiler.magic + (1).to_bytes(4, "little")
+        if not compiled and not every:
+            continue
         if [path.read_bytes()[:8] for path in compiled] != [wanted]:
             raise BundleError(
                 f"{module} has no byte-code that Lambda will use; delete .aws-sam and build again"

@@ -4,16 +4,26 @@ import os
 import re
 import stat
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from tools.bundle.bytecode import compile_modules, find_compiler
-from tools.bundle.cache import Cache, digest, link, settle
-from tools.bundle.code import check_names, copy_handlers
-from tools.bundle.errors import BundleError
-from tools.bundle.packages import install, prune_services, remove_unneeded
-from tools.bundle.target import Target, target_of
+from mayfly_cli.bundling import application
+from mayfly_cli.bundling.bytecode import compile_modules, find_compiler
+from mayfly_cli.bundling.cache import Cache, digest, link, settle
+from mayfly_cli.bundling.code import check_names, copy_handlers
+from mayfly_cli.bundling.errors import BundleError
+from mayfly_cli.bundling.packages import (
+    PROGRAMS,
+    TESTS,
+    install_locked,
+    prune_services,
+    remove_page,
+    remove_programs,
+    remove_unneeded,
+)
+from mayfly_cli.bundling.target import Target, target_of
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -98,7 +108,8 @@ def test_what_no_function_uses_is_removed(tmp_path: Path) -> None:
         "shop-1.0.dist-info/top_level.txt",
         "aws_lambda_powertools/event_handler/openapi/swagger_ui/swagger-ui.min.css",
     )
-    remove_unneeded(tmp_path)
+    remove_unneeded(tmp_path, *TESTS)
+    remove_page(tmp_path)
     assert files(tmp_path) == kept
 
 
@@ -118,14 +129,14 @@ def test_data_of_services_is_pruned_to_the_list(tmp_path: Path) -> None:
     )
     prune_services(tmp_path, ["s3"])
     assert files(tmp_path) == kept
-    with pytest.raises(BundleError, match="botocore has no service dynamo: correct SERVICES"):
+    with pytest.raises(BundleError, match="botocore has no service dynamo: correct the name"):
         prune_services(tmp_path, ["s3", "dynamo"])
 
 
 def test_error_of_pip_names_the_lock_and_the_target(tmp_path: Path) -> None:
     lock = write(tmp_path, "lock.txt", text="no package\n") / "lock.txt"
     with pytest.raises(BundleError, match=r"(?s)lock\.txt for Python 3\.13 on any:\n.*no package"):
-        install(lock, tmp_path / "packages", Target("3.13", "any"))
+        install_locked(lock, tmp_path / "packages", Target("3.13", "any"))
 
 
 def test_handlers_may_not_have_the_name_of_a_package(tmp_path: Path) -> None:
@@ -143,7 +154,167 @@ def test_packages_of_handlers_are_refused_since_they_would_not_be_deployed(tmp_p
         copy_handlers(handlers, tmp_path / "made")
 
 
+def test_programs_of_the_wheel_are_removed_and_the_rest_is_kept(tmp_path: Path) -> None:
+    write(tmp_path, "mayfly/__init__.py", *(f"{name}/__init__.py" for name in PROGRAMS))
+    remove_programs(tmp_path)
+    assert files(tmp_path) == {"mayfly/__init__.py"}
+
+
+@pytest.mark.parametrize(
+    ("target", "newest"),
+    [
+        (Target("3.11", "manylinux2014_x86_64"), "manylinux_2_26_x86_64"),
+        (Target("3.12", "manylinux2014_aarch64"), "manylinux_2_34_aarch64"),
+    ],
+)
+def test_wheels_up_to_the_glibc_of_lambdas_system_are_taken(target: Target, newest: str) -> None:
+    assert (target.platforms[0], target.platforms[-1]) == (newest, target.platform)
+
+
+# ---------------------------------------------------------------- a function of an application
+
+
+def wheel(folder: Path, name: str, *modules: str) -> None:
+    """Writes a wheel with these modules."""
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-1.0.dist-info"
+    texts = {
+        **dict.fromkeys(modules, "x = 1\n"),
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as archive:
+        for path, text in texts.items():
+            archive.writestr(path, text)
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of code whose packages come from a folder of wheels. Nothing makes byte-code."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    wheel(tmp_path / "wheels", "orders", "orders/__init__.py", "orders/tests/__init__.py",
+          "mayfly_local/__init__.py")  # fmt: skip
+    code = tmp_path / "src"
+    write(code, "shop/page.py", "Makefile", "shop/Makefile", ".git/HEAD", ".venv/lib/a.py")
+    write(code, "requirements.txt", text="orders\n")
+    return code
+
+
+def build_shop(
+    code: Path, folder: Path, clock: Clock, services: tuple[str, ...] = ("s3",)
+) -> set[str]:
+    application.build(
+        code, folder, Target("3.13", "manylinux2014_aarch64"), services=services, bytecode=False,
+        cache=Cache(code.parent / "cache", clock),
+    )  # fmt: skip
+    return files(folder)
+
+
+def test_function_is_its_code_and_its_packages_without_programs(shop: Path, tmp_path: Path) -> None:
+    assert build_shop(shop, tmp_path / "Page", Clock()) == {
+        "shop/page.py", "shop/Makefile", "requirements.txt",
+        # A folder of tests may be imported by a package that Mayfly does not know.
+        "orders/__init__.py", "orders/tests/__init__.py", "orders-1.0.dist-info/METADATA",
+    }  # fmt: skip
+
+
+def test_code_without_packages_is_a_function_too(tmp_path: Path) -> None:
+    code = write(tmp_path / "src", "page.py", "Makefile")
+    assert build_shop(code, tmp_path / "Page", Clock()) == {"page.py"}
+
+
+def test_program_of_an_application_stays_executable(tmp_path: Path) -> None:
+    code = write(tmp_path / "src", "page.py", "tool")
+    (code / "tool").chmod(0o700)
+    build_shop(code, tmp_path / "Page", Clock())
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "Page").iterdir()}
+    assert modes == {"page.py": 0o444, "tool": 0o555}
+
+
+def test_functions_of_a_build_share_packages_and_the_next_build_installs_them_again(
+    shop: Path, tmp_path: Path
+) -> None:
+    clock = Clock()
+    build_shop(shop, tmp_path / "A", clock)
+    wheel(tmp_path / "wheels", "orders", "orders/__init__.py", "orders/new.py")
+    for seconds, function in ((59, "B"), (59, "C"), (60, "D")):
+        clock.seconds += seconds
+        has_new = "orders/new.py" in build_shop(shop, tmp_path / function, clock)
+        assert has_new == (function == "D")
+    assert (tmp_path / "A/shop/page.py").samefile(tmp_path / "C/shop/page.py")
+
+
+def test_saved_code_is_in_the_next_function_of_a_build(shop: Path, tmp_path: Path) -> None:
+    clock = Clock()
+    build_shop(shop, tmp_path / "A", clock)
+    write(shop, "shop/page.py", text="changed = 1\n")
+    build_shop(shop, tmp_path / "B", clock)
+    assert (tmp_path / "B/shop/page.py").read_text() == "changed = 1\n"
+    assert (tmp_path / "A/shop/page.py").read_text() == ""
+
+
+def test_data_of_botocore_is_pruned_to_the_services_and_others_are_found_elsewhere(
+    shop: Path, tmp_path: Path
+) -> None:
+    data = "botocore/data/{}/2010-12-01/service-2.json"
+    wheel(tmp_path / "wheels", "botocore", "botocore/loaders.py",
+          *(data.format(name) for name in ("s3", "ses", "ec2")))  # fmt: skip
+    write(shop, "requirements.txt", text="botocore\n")
+    held = build_shop(shop, tmp_path / "A", Clock(), ("s3", "ses"))
+    assert {name for name in held if "/data/" in name} == {data.format("s3"), data.format("ses")}
+    assert "botocore/left_out.py" in held
+    with pytest.raises(BundleError, match="botocore has no service sss: correct the name"):
+        build_shop(shop, tmp_path / "B", Clock(), ("s3", "sss"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("requirements.txt", "nothing\n", r"(?s)src/requirements\.txt for Python 3\.13.*nothing"),
+        ("orders.py", "", None),
+        ("orders/__init__.py", "", "orders is the name of code of a function and of a package"),
+    ],
+    ids=["no-such-package", "other-name", "name-of-a-package"],
+)
+def test_code_that_does_not_fit_is_named(
+    shop: Path, tmp_path: Path, name: str, text: str, said: str | None
+) -> None:
+    write(shop, name, text=text)
+    if said is None:
+        assert name in build_shop(shop, tmp_path / "A", Clock())
+        return
+    with pytest.raises(BundleError, match=said):
+        build_shop(shop, tmp_path / "A", Clock())
+    (tmp_path / "B").mkdir()
+    (tmp_path / "B" / "old.py").touch()
+    with pytest.raises(BundleError, match="B is not empty"):
+        build_shop(shop, tmp_path / "B", Clock())
+
+
 # ---------------------------------------------------------------- the cache
+
+
+@pytest.mark.parametrize(("idle", "is_same"), [(0, True), (59, True), (60, False), (-1, False)])
+def test_generation_is_the_same_while_it_is_asked_for(
+    tmp_path: Path, idle: int, *, is_same: bool
+) -> None:
+    clock = Clock()
+    cache = Cache(tmp_path, clock)
+    first = cache.generation("a", 60)
+    clock.seconds += idle
+    assert (cache.generation("a", 60) == first) is is_same
 
 
 def test_finished_folder_is_made_once_and_replaces_older_ones(tmp_path: Path) -> None:
@@ -290,3 +461,16 @@ def test_module_without_the_right_byte_code_ends_the_build(
     with pytest.raises(BundleError) as caught:
         compile_modules(compiler, folder, "/var/task")
     assert re.search(said, str(caught.value))
+
+
+def test_module_of_a_package_that_cannot_be_compiled_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin", f"python{HERE}", f"exec '{sys.executable}' \"$@\"")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    compiler = find_compiler(HERE, no_pyodide)
+    folder = write(tmp_path / "made", "shop/template.py", text="def {{ name }}(:\n")
+    write(folder, "shop/orders.py", text="x = 1\n")
+    compile_modules(compiler, folder, "/var/task", every=False)
+    assert len(list(folder.rglob("*.pyc"))) == 1
+    assert (folder / "shop/template.py").exists()

@@ -1,12 +1,13 @@
 """The content of a function's folder, or of a layer with the library, for `sam build`.
 
-A function gets its handlers, the library and the library's locked packages, in one folder. These
-modules use the standard library only, since the `python3` of any machine runs them::
+tools/bundle.py has the steps for the functions of this repository, whose packages are locked, and
+`application` those for the functions of an application that installs Mayfly. These modules use the
+standard library only, since the `python3` of any machine runs them::
 
-    __main__   the steps in their order; called by functions/Makefile and layers/mayfly/Makefile
+    application  the folder of a function of an application
     target     the runtime and the architecture of the template
-    code       copies the library and the handlers
-    packages   installs the locked packages, and removes what no function uses
+    code       copies code: that of an application, the library, the handlers
+    packages   installs packages, and removes what no function uses
     services   the list of AWS services whose data is deployed
     left_out   goes into the folder: finds the data of all other services
     bytecode   finds an interpreter of the template's version, and compiles with it

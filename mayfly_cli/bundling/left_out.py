@@ -1,8 +1,9 @@
 """Finds the data of AWS services that `make build` leaves out.
 
 The build copies this file to `botocore/left_out.py`, and imports it at the end of
-`botocore/loaders.py`. A client of a service that is not in tools/bundle/services.py then uses the
-data of another botocore on `sys.path`. Lambda's Python has one.
+`botocore/loaders.py`. A client of a service that the build does not list then uses the data of
+another botocore on `sys.path`. Lambda's Python has one. mayfly_cli/bundling/services.py has the
+list.
 """
 
 import os
@@ -24,8 +25,10 @@ class ServiceLeftOut(UnknownServiceError):
 
     fmt = (
         "The AWS service '{service_name}' is not in this deployment, which has "
-        "{known_service_names}. No other botocore is on sys.path to take its data from. Add the "
-        "service to SERVICES in tools/bundle/services.py, and deploy again"
+        "{known_service_names}. No other botocore is on sys.path to take its data from. Add "
+        "--service {service_name} to mayfly bundle in the Makefile of the function, or, in a "
+        "checkout of Mayfly, the service to SERVICES in mayfly_cli/bundling/services.py; deploy "
+        "again"
     )
 
 

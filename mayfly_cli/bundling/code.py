@@ -1,14 +1,27 @@
-"""The code of this repository that is deployed: the library, and the handlers of functions."""
+"""Code that is deployed: an application's; in this repository, the library and the handlers."""
 
 import shutil
 from pathlib import Path
 from typing import Final
 
-from tools.bundle.errors import BundleError
+from mayfly_cli.bundling.errors import BundleError
 
-__all__ = ["check_names", "copy_handlers", "copy_library"]
+__all__ = ["check_names", "copy_application", "copy_handlers", "copy_library"]
 
 _NOT_CODE: Final = shutil.ignore_patterns("__pycache__", "*.pyc", ".DS_Store", "Makefile")
+#: Files of a project that are next to the code if that is at the top of the project.
+_NOT_OF_AN_APPLICATION: Final = shutil.ignore_patterns(
+    "__pycache__", "*.pyc", ".DS_Store", ".aws-sam", ".git", ".mayfly", ".venv", ".*_cache"
+)
+
+
+def copy_application(code: Path, folder: Path) -> None:
+    """Copies an application's folder of code, without its Makefile."""
+    shutil.copytree(
+        code, folder, ignore=_NOT_OF_AN_APPLICATION, ignore_dangling_symlinks=True,
+        dirs_exist_ok=True,
+    )  # fmt: skip
+    (folder / "Makefile").unlink(missing_ok=True)
 
 
 def copy_library(library: Path, folder: Path) -> None:

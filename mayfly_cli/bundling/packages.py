@@ -1,4 +1,4 @@
-"""The locked packages: installs them for Lambda, and removes what no function uses."""
+"""The packages of a function: installs them for Lambda, and removes what no function uses."""
 
 import shutil
 import subprocess
@@ -7,14 +7,19 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from tools.bundle.errors import BundleError
-from tools.bundle.target import Target
+from mayfly_cli.bundling.errors import BundleError
+from mayfly_cli.bundling.target import Target
 
-__all__ = ["add_left_out", "install", "prune_services", "remove_unneeded"]
+__all__ = [
+    "PROGRAMS", "TESTS", "add_left_out", "install", "install_locked", "prune_services",
+    "remove_page", "remove_programs", "remove_unneeded",
+]  # fmt: skip
 
 _LEFT_OUT: Final = Path(__file__).parent / "left_out.py"
-#: Folders that no import needs, by name, at any depth.
-_FOLDERS: Final = {"__pycache__", "examples", "test", "tests"}
+#: Packages of Mayfly's wheel that only a developer's machine needs.
+PROGRAMS: Final = ("mayfly_cli", "mayfly_lab", "mayfly_local", "mayfly_testing")
+#: Folders of the locked packages that no import needs, by name, at any depth.
+TESTS: Final = ("examples", "test", "tests")
 _SUFFIXES: Final = {".pyc", ".pyi", ".typed"}
 #: A page of API descriptions. `make openapi` takes it from the local copy of Powertools.
 _BROWSER_PAGE: Final = "aws_lambda_powertools/event_handler/openapi/swagger_ui"
@@ -23,37 +28,55 @@ _METADATA: Final = {"METADATA", "entry_points.txt"}
 _LICENCES: Final = ("authors", "copying", "licence", "license", "notice")
 
 
-def install(lock: Path, folder: Path, target: Target) -> None:
-    """Installs the wheels of a lock into a folder, for the target.
+def install_locked(lock: Path, folder: Path, target: Target) -> None:
+    """Installs the wheels of a lock with hashes, as `install` does."""
+    install(lock, folder, target, "--require-hashes", "--no-deps")
 
-    Raises BundleError with pip's error.
+
+def install(requirements: Path, folder: Path, target: Target, *options: str) -> None:
+    """Installs the wheels of a requirements file into a folder, for the target.
+
+    Paths in the file are relative to its folder. Raises BundleError with pip's error.
     """
     command = [
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-        "--require-hashes", "--no-deps", "--no-compile", "--only-binary=:all:",
-        "--platform", target.platform, "--python-version", target.version,
+        "--no-compile", "--only-binary=:all:", "--python-version", target.version,
+        *(word for platform in target.platforms for word in ("--platform", platform)),
         # A person's own settings may say --user, which contradicts --target.
-        "--implementation", "cp", "--no-user", "--target", str(folder), "-r", str(lock),
+        "--implementation", "cp", "--no-user", "--target", str(folder.resolve()), *options,
+        "-r", str(requirements.resolve()),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=requirements.parent, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise BundleError(
-            f"pip could not install the packages of {lock} for Python {target.version} on "
+            f"pip could not install the packages of {requirements} for Python {target.version} on "
             f"{target.platform}:\n{done.stderr.strip()}"
         )
 
 
-def remove_unneeded(folder: Path) -> None:
-    """Deletes what Lambda does not need: programs, tests, types, examples, and pip's records."""
+def remove_programs(folder: Path) -> None:
+    """Deletes the parts of Mayfly's wheel that run on a developer's machine only."""
+    for name in PROGRAMS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def remove_page(folder: Path) -> None:
+    """Deletes the page of API descriptions of Powertools, which no function here serves."""
+    for path in (folder / _BROWSER_PAGE).glob("*.min.*"):
+        path.unlink()
+
+
+def remove_unneeded(folder: Path, *unneeded: str) -> None:
+    """Deletes what Lambda does not need: programs, types, pip's records, and folders by name."""
     shutil.rmtree(folder / "bin", ignore_errors=True)
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() and path.name in _FOLDERS:
+        if path.is_dir() and path.name in ("__pycache__", *unneeded):
             shutil.rmtree(path)
     for path in sorted(folder.rglob("*")):
         if path.is_file() and (path.suffix in _SUFFIXES or _is_record(path.relative_to(folder))):
             path.unlink()
-    for path in (folder / _BROWSER_PAGE).glob("*.min.*"):
-        path.unlink()
 
 
 def _is_record(path: Path) -> bool:
@@ -72,11 +95,11 @@ def prune_services(folder: Path, services: Collection[str]) -> None:
     missing = [name for name in services if not (folder / "botocore" / "data" / name).is_dir()]
     if missing:
         raise BundleError(
-            f"botocore has no service {', '.join(missing)}: correct SERVICES in "
-            "tools/bundle/services.py"
+            f"botocore has no service {', '.join(missing)}: correct the name where the build "
+            "lists it"
         )
     for package in ("botocore", "boto3"):
-        for path in (folder / package / "data").iterdir():
+        for path in (folder / package / "data").glob("*"):
             if path.is_dir() and path.name not in services:
                 shutil.rmtree(path)
         for path in (folder / package / "data").rglob("examples-1.json*"):

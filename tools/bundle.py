@@ -8,22 +8,28 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from tools.bundle.bytecode import OFF_COSTS, Compiler, compile_modules, find_compiler
-from tools.bundle.cache import Cache, digest, link, settle
-from tools.bundle.code import check_names, copy_handlers, copy_library
-from tools.bundle.errors import BundleError
-from tools.bundle.packages import add_left_out, install, prune_services, remove_unneeded
-from tools.bundle.services import SERVICES
-from tools.bundle.target import target_of
+from mayfly_cli.bundling.bytecode import OFF_COSTS, compile_modules, later_found
+from mayfly_cli.bundling.cache import Cache, digest, link, settle
+from mayfly_cli.bundling.code import check_names, copy_handlers, copy_library
+from mayfly_cli.bundling.errors import BundleError
+from mayfly_cli.bundling.packages import (
+    TESTS,
+    add_left_out,
+    install_locked,
+    prune_services,
+    remove_page,
+    remove_unneeded,
+)
+from mayfly_cli.bundling.services import SERVICES
+from mayfly_cli.bundling.target import target_of
 
 __all__ = ["build", "main"]
 
-ROOT: Final = Path(__file__).parent.parent.parent
-_SELF: Final = Path(__file__).parent
+ROOT: Final = Path(__file__).parent.parent
+_BUNDLING: Final = ROOT / "mayfly_cli" / "bundling"
 _LIBRARY: Final = ROOT / "layers" / "mayfly"
 _FUNCTIONS: Final = ROOT / "functions"
 #: Where Lambda puts each kind of folder.
@@ -42,18 +48,13 @@ def build(kind: str, folder: Path, *, cache: Cache, bytecode: bool) -> None:
     lock = _LIBRARY / "requirements.txt"
     deployed = _DEPLOYED[kind]
 
-    @lru_cache
-    def compiler() -> Compiler | None:
-        if not bytecode:
-            return None
-        return find_compiler(
-            target.version, lambda fill: cache.made("pyodide", digest(_SELF / "pyodide"), fill)
-        )
+    compiler = later_found(target.version, cache) if bytecode else lambda: None
 
     def make_packages(made: Path) -> None:
         compiler()  # A missing interpreter is reported before pip works.
-        install(lock, made, target)
-        remove_unneeded(made)
+        install_locked(lock, made, target)
+        remove_unneeded(made, *TESTS)
+        remove_page(made)
         prune_services(made, SERVICES)
         add_left_out(made)
         compile_modules(compiler(), made, deployed)
@@ -69,7 +70,7 @@ def build(kind: str, folder: Path, *, cache: Cache, bytecode: bool) -> None:
         link(packages, made)
 
     with cache.locked():
-        key = digest(deployed, repr(target), repr(bytecode), lock, _SELF)
+        key = digest(deployed, repr(target), repr(bytecode), lock, _BUNDLING, Path(__file__))
         packages = cache.made(f"packages-of-{kind}", key, make_packages)
         own = digest(key, _LIBRARY / "mayfly", *([_FUNCTIONS] if kind == "functions" else []))
         link(cache.made(kind, own, make_folder), folder)

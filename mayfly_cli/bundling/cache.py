@@ -8,6 +8,8 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +25,10 @@ _TIME: Final = 315_619_200
 class Cache:
     """A folder with finished folders. One process at a time works with it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
+        """Takes the folder of the cache, and a clock that returns seconds since 1970."""
         self._folder = folder
+        self._time = now
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -33,6 +37,21 @@ class Cache:
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def generation(self, name: str, idle_seconds: float) -> str:
+        """Returns a text that stays the same while it is asked for at least once in `idle_seconds`.
+
+        It tells functions of one build, which follow one another, from those of the next build.
+        """
+        path = self._folder / f"{name}.generation"
+        now = self._time()
+        if path.exists() and 0 <= now - path.stat().st_mtime < idle_seconds:
+            text = path.read_text(encoding="ascii")
+        else:
+            text = str(now)
+            path.write_text(text, encoding="ascii")
+        os.utime(path, (now, now))
+        return text
 
     def made(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         """Returns the folder of a kind with this key; `make` fills it if there is none.
@@ -91,8 +110,9 @@ def _link(source: str, target: str) -> None:
 def settle(folder: Path) -> None:
     """Gives all files the same time, and modes that let Lambda's user read them.
 
-    They are read-only, since one file is in the folders of all functions.
+    They are read-only, since one file is in the folders of all functions. Programs stay executable.
     """
     for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o444)
+        is_program = path.stat().st_mode & stat.S_IXUSR
+        path.chmod(0o755 if path.is_dir() else 0o555 if is_program else 0o444)
         os.utime(path, (_TIME, _TIME))
