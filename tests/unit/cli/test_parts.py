@@ -53,7 +53,7 @@ def referred(value: Any) -> Iterator[str]:
 def test_every_reference_of_the_parts_is_within_them(features: tuple[str, ...]) -> None:
     template = parsed(*features)
     known = {*template["Resources"], *template["Parameters"]}
-    sections = {key: template[key] for key in ("Globals", "Resources", "Outputs")}
+    sections = {key: template[key] for key in ("Conditions", "Globals", "Resources", "Outputs")}
     assert {name for name in referred(sections) if not name.startswith("AWS::")} <= known
     assert set(template["Parameters"]) <= set(referred(sections))
 
@@ -71,6 +71,12 @@ def test_resource_is_the_one_of_the_repository(features: tuple[str, ...]) -> Non
         if name in ("RunJobs", "RunJobsRole") and "imports" not in features:
             assert "ImportsBucket" in str(own)
             assert "ImportsBucket" not in str(resource)
+        elif resource["Type"] == "AWS::CloudWatch::Alarm":
+            own["Properties"] = dict(own["Properties"])
+            kept, own_metrics = (each["Properties"].pop("Metrics") for each in (resource, own))
+            assert [query for query in own_metrics if query in kept] == kept
+            assert kept[0] == own_metrics[0]
+            assert resource == own
         else:
             assert resource == own
 
@@ -88,6 +94,18 @@ def test_function_gets_every_variable_that_it_must_have(features: tuple[str, ...
             if field.default is dataclasses.MISSING
         }
         assert required <= set(resource["Properties"]["Environment"]["Variables"])
+
+
+def test_alarm_has_the_metrics_of_the_parts_and_of_no_other() -> None:
+    (errors,) = (
+        found for name, found in parsed("sessions")["Resources"].items() if name == "ApiErrors"
+    )
+    names = [
+        query["MetricStat"]["Metric"]["Dimensions"][0]["Value"]
+        for query in errors["Properties"]["Metrics"][1:]
+    ]
+    assert names == [{"Ref": name} for name in ("Sessions", "Authorizer", "IdentifyCallers")]
+    assert "JobsStuck" not in parsed("sessions")["Resources"]
 
 
 def test_all_features_together_are_the_whole_template_but_its_page() -> None:
