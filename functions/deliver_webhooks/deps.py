@@ -77,7 +77,7 @@ def from_environ(env: Mapping[str, str]) -> Deps:
     return Deps(
         worker=replace(
             worker,
-            rest_seconds=lambda job: rest_seconds(job, webhooks),
+            rest_seconds=lambda job, receives: rest_seconds(job, receives, webhooks),
             # Its one task is the library's own, and mostly waits.
             trusts_last_attempts=True,
         ),

@@ -95,7 +95,9 @@ class NoNotes:
     def read(self, tenant: str, origin: str) -> None:
         return None
 
-    def write(self, tenant: str, origin: str, *, is_quick: bool) -> None:
+    def write(
+        self, tenant: str, origin: str, *, is_quick: bool, late_seconds: float | None = None
+    ) -> None:
         pass
 
     def note_turned(self, tenant: str, origin: str) -> None:

@@ -290,7 +290,7 @@ def test_job_that_is_redriven_after_an_interruption_runs_alone(stage: Stage) -> 
 
 
 def resting(stage: Stage, rests: Callable[[Job], float]) -> None:
-    stage.worker = replace(stage.worker, rest_seconds=rests)
+    stage.worker = replace(stage.worker, rest_seconds=lambda job, receives: rests(job))
     stage.runner = Runner(stage.worker)
 
 
@@ -319,6 +319,21 @@ def test_rest_is_asked_for_again_at_the_turn_of_a_job_that_runs_alone(stage: Sta
     resting(stage, lambda job: 20.0 if stage.ran else 0)
     assert failures(stage.handle(*messages, receives=2)) == [f"m{n}" for n in range(1, 10)]
     assert (attempts(stage), len(stage.ran)) == ([2] + [1] * 9, 1)
+
+
+def test_rest_depends_on_the_receives_of_the_message(stage: Stage) -> None:
+    stage.submit()
+    told: list[tuple[str, int]] = []
+
+    def rests(job: Job, receives: int) -> float:
+        told.append((job.id, receives))
+        return 40.0
+
+    stage.worker = replace(stage.worker, rest_seconds=rests)
+    stage.runner = Runner(stage.worker)
+    for receives in (1, 7, 200):
+        stage.handle(Wake("acme", "j1"), receives=receives)
+    assert list(dict.fromkeys(told)) == [("j1", 1), ("j1", 7), ("j1", 200)]
 
 
 @pytest.mark.parametrize("exclusive", [True, False])

@@ -1,5 +1,7 @@
 """The rest of slow receivers, on a virtual clock."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.webhooks import Receivers
-from mayfly.webhooks.receivers import _REMEMBERED, Note
+from mayfly.webhooks.receivers import _REMEMBERED, Note, least_return_seconds
 from mayfly.webhooks.store import Endpoints, ReceiverNotes
 
 from tests.support.fakes import FixedClock
 from tests.support.faults import Faults
 
+TEMPLATE = (Path(__file__).parent.parent.parent.parent / "template.yaml").read_text()
 TIMEOUT = 15.0
 
 
@@ -23,6 +26,7 @@ class Shared:
         self.answers: dict[str, Note] = {}
         self.asked: list[str] = []
         self.written: list[tuple[str, bool]] = []
+        self.late: dict[str, float | None] = {}
         self.turned: list[str] = []
         self.counted = 0
 
@@ -30,7 +34,10 @@ class Shared:
         self.asked.append(origin)
         return self.answers.get(origin)
 
-    def write(self, tenant: str, origin: str, *, is_quick: bool) -> None:
+    def write(
+        self, tenant: str, origin: str, *, is_quick: bool, late_seconds: float | None = None
+    ) -> None:
+        self.late[origin] = late_seconds
         self.written.append((origin, is_quick))
 
     def note_turned(self, tenant: str, origin: str) -> None:
@@ -305,6 +312,211 @@ def test_receivers_that_were_not_used_for_long_are_forgotten() -> None:
     assert len(process.receivers._receivers) <= _REMEMBERED
 
 
+# ---------------------------------------------------------------- slow receivers of many tenants
+
+
+class Busy(Process):
+    """A process that has waited for a dead receiver of each of some tenants, one after another."""
+
+    def __init__(self, tenants: int = 3) -> None:
+        super().__init__()
+        for number in range(tenants):
+            self.die("dead", f"loud{number}")
+
+    def die(self, origin: str, tenant: str, takes: float = TIMEOUT) -> None:
+        with pytest.raises(TimeoutError), self.receivers.waiting(tenant, origin):
+            self.now += takes
+            raise TimeoutError
+
+
+@pytest.mark.parametrize(("tenants", "rests"), [(1, False), (2, False), (3, True), (50, True)])
+def test_slow_receivers_rest_for_those_of_other_tenants_if_these_are_many(
+    tenants: int, rests: bool
+) -> None:
+    process = Busy()
+    process.now += 10_000  # all is made up for, and no tenant has slow ones any more
+    for number in range(tenants - 1):
+        process.die("dead", f"other{number}")
+    process.die("dead", "loud0")
+    process.now += 10  # more than the gap
+    process.notes.answers["noted"] = Note(is_quick=False, age=60)
+    process.notes.turned = ["noted"]
+    assert (process.rest("noted", tenant="acme") > 0) is rests
+
+
+@pytest.mark.parametrize("known", ["quick", "unknown"])
+def test_tenant_without_slow_receivers_does_not_rest_for_many_others(known: str) -> None:
+    process = Busy(tenants=50)
+    if known == "quick":
+        process.deliver(known, 0.1, tenant="quiet")
+    process.notes.turned.clear()  # those of the tenant
+    assert process.rest(known, tenant="quiet") == 0
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_receiver_that_was_quick_rests_for_many_tenants_if_another_process_knows_it_is_slow(
+    is_quick: bool,
+) -> None:
+    """So not each process has to find out about each tenant if a provider is down."""
+    process = Busy()
+    process.deliver("a", 0.1)
+    process.die("dead", "loud9")
+    process.die("dead", "loud8")
+    process.notes.answers["a"] = Note(is_quick=is_quick, age=5)
+    assert (process.rest("a") == 0) is is_quick
+
+
+def test_quick_receiver_is_not_asked_about_within_half_a_minute_of_its_answer() -> None:
+    process = Busy()
+    process.deliver("a", 0.1)
+    process.rest("a")
+    assert process.notes.asked == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdefghij"), st.booleans(), st.integers(2, 15)), max_size=200
+    )
+)
+def test_waiting_for_many_tenants_has_half_and_a_quarter_of_the_time_at_most(
+    deliveries: list[tuple[str, bool, int]],
+) -> None:
+    """Half for those that do not answer, a quarter for those that do, whatever they do.
+
+    Beyond it are the credits, and one delivery that begins within each. A tenant has two receivers,
+    of which each is dead or late for good.
+    """
+    process = Busy(tenants=10)
+    for tenant in "abcdefghij":
+        process.die("dead", tenant)
+        process.deliver("late", 3, tenant=tenant)
+    start, waited = process.now, {True: 0.0, False: 0.0}
+    for tenant, is_late, takes in deliveries:
+        origin = "late" if is_late else "dead"
+        if process.rest(origin, tenant=tenant):
+            process.now += 1
+        elif is_late:
+            process.deliver(origin, takes, tenant=tenant)
+            waited[True] += takes
+        else:
+            process.die(origin, tenant, takes)
+            waited[False] += takes
+        process.now += 1.01  # not the same batch
+    for is_late, share in ((True, 4 * 0.75), (False, 2 * 0.75)):
+        assert waited[is_late] <= (process.now - start) / share + 13 + 2 * 15
+
+
+def test_receivers_that_answer_late_do_not_rest_for_dead_ones_of_others() -> None:
+    process = Busy()
+    process.deliver("late", 3)
+    process.now += 60
+    for number in range(10):
+        process.die("dead", f"loud{number}")
+    assert process.rest("late") == 0
+
+
+def test_dead_receivers_do_not_rest_for_those_of_others_that_answer_late() -> None:
+    process = Busy()
+    process.die("dead", "acme")
+    process.now += 300
+    for number in range(10):
+        process.deliver("late", 14, tenant=f"other{number}")
+    assert process.rest("dead") == 0
+
+
+def test_receivers_that_answer_sooner_rest_for_a_shorter_time() -> None:
+    process = Busy()
+    for origin, takes in (("sooner", 3.0), ("later", 12.0)):
+        process.deliver(origin, takes, tenant=origin)
+    process.now += 120
+    process.deliver("other", 12, tenant="other")
+    process.now += 10
+    assert (process.rest("sooner", "sooner"), process.rest("later", "later") > 0) == (0, True)
+
+
+def test_tenant_that_was_not_asked_for_five_minutes_has_its_turn() -> None:
+    """Others use up all the time meanwhile."""
+    process = Busy()
+    process.die("dead", "acme")
+    asked, start = process.now, process.now
+    while process.now < start + 3000:
+        for number in range(50):
+            if not process.rest("dead", f"loud{number}"):
+                process.die("dead", f"loud{number}")
+        if not process.rest("dead"):
+            assert process.now - asked <= 330
+            process.die("dead", "acme")
+            asked = process.now
+        process.now += 1.01
+
+
+def test_slow_receivers_of_a_batch_wait_together_whatever_their_turns_are() -> None:
+    process = Busy()
+    process.die("dead", "acme")
+    process.now += 320
+    process.die("dead", "loud0")
+    process.die("dead", "loud1")
+    process.now += 40  # so both have no rest of their own
+    process.die("dead", "loud2")
+    process.now += 4
+    assert process.rest("dead", "loud1") > 0
+    assert process.rest("dead") == 0
+    assert process.rest("dead", "loud1") == 0
+    process.now += 1.1
+    assert process.rest("dead", "loud1") > 0
+
+
+def test_deliveries_that_rest_for_many_tenants_come_back_at_the_same_times() -> None:
+    process = Busy(tenants=10)
+    for number in range(100):
+        process.jitter = number / 100
+        seconds = process.rest("dead", f"loud{number % 10}")
+        assert seconds >= 10
+        assert (process.now + seconds) % 5 == pytest.approx(0, abs=1e-6)
+        process.now += 0.037
+
+
+def test_note_says_how_late_a_receiver_answers_and_nothing_if_it_does_not() -> None:
+    process = Busy()
+    process.deliver("late", 3)
+    process.deliver("quick", 0.1)
+    assert process.notes.late == {"dead": None, "late": pytest.approx(3), "quick": None}
+
+
+# ---------------------------------------------------------------- the receives of a message
+
+
+def test_message_that_rests_cannot_use_up_its_receives_within_two_days() -> None:
+    """The queue makes it a dead letter after `maxReceiveCount` receives."""
+    (most,) = map(
+        int, re.findall(r"WebhooksDeadLetters.Arn\n.*\n +maxReceiveCount: (\d+)", TEMPLATE)
+    )
+    process, rested = Busy(), 0.0
+    process.jitter = 0.0  # the shortest rests
+    for receives in range(1, most + 1):
+        for number in range(3):
+            process.die("dead", f"loud{number}")
+        rest = process.receivers.rest_seconds("loud0", "dead", receives)
+        assert rest >= least_return_seconds(receives)
+        rested += rest
+        process.now += rest
+    assert rested >= 2 * 24 * 3600
+
+
+def test_rest_that_grows_is_20_seconds_or_an_eighth_of_the_rests_before_at_most() -> None:
+    """So a webhook is not delayed for much longer than its receiver does not answer."""
+    before = 0.0
+    for receives in range(1, 201):
+        longest = 2 * least_return_seconds(receives)
+        assert longest <= max(20.0, before / 8)
+        before += least_return_seconds(receives)
+
+
+def test_rests_of_a_message_do_not_grow_in_the_first_minutes() -> None:
+    assert {least_return_seconds(receives) for receives in range(1, 44)} == {10.0}
+    assert least_return_seconds(44) > 10
+
+
 # ---------------------------------------------------------------- batches of those that rest
 
 
@@ -435,6 +647,14 @@ def test_later_answer_counts_for_more_than_a_note(is_quick: bool) -> None:
 def notes(dynamodb: Any) -> tuple[ReceiverNotes, FixedClock]:
     clock = FixedClock()
     return ReceiverNotes(DynamoDB(dynamodb, lambda _: None), "EndpointsTable", clock), clock
+
+
+def test_note_keeps_how_late_a_receiver_answers(notes: tuple[ReceiverNotes, FixedClock]) -> None:
+    kept, _ = notes
+    kept.write("acme", "https://a", is_quick=False, late_seconds=3.25)
+    assert kept.read("acme", "https://a") == Note(is_quick=False, age=0, late_seconds=3.25)
+    kept.write("acme", "https://a", is_quick=False)
+    assert kept.read("acme", "https://a") == Note(is_quick=False, age=0)
 
 
 @pytest.mark.parametrize("is_quick", [True, False])

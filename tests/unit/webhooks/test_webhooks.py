@@ -289,7 +289,7 @@ class Slow(Deliveries):
         super().__init__(client, receiver)
         self.worker = replace(
             self.worker,
-            rest_seconds=lambda job: rest_seconds(job, self.deps),
+            rest_seconds=lambda job, receives: rest_seconds(job, receives, self.deps),
             trusts_last_attempts=True,
         )
         self.runner = Runner(self.worker)

@@ -27,17 +27,39 @@ paid; and after it, since only `quick` is used.
 Processes tell each other the last answer of each receiver. So a process that starts knows it, and
 not every process has to wait for the same dead receivers.
 
-Everything is kept by tenant: no tenant can make the receiver of another tenant rest.
+Everything is kept by tenant: no tenant can make the receiver of another tenant rest. If three
+tenants or more had slow receivers lately, so that their thirds are all of the time, two accounts
+over all tenants count as well:
+
+::
+
+    receiver                        waiting is added to     it rests by
+    its last answer was quick       as it turns out         neither
+    nothing is known of it          as it turns out         both, if its tenant has slow ones
+    did not answer                  dead: half the time     dead, by turns of tenants
+    answered, but late              late: a quarter         late, by turns; sooner ones first
+
+So a tenant without slow receivers does not notice those of others. Receivers that answer late wait
+for each other, and not for dead ones. A tenant for which the process has not waited for five
+minutes has its turn, so many receivers or many webhooks do not give a tenant more.
+
+A delivery that waits next to a longer one of its batch costs nothing, and does not need a turn.
+
+A message that rests is received again, and the queue gives up on it after 200 receives. So its
+rests grow after the first minutes: see `least_return_seconds`.
 """
 
+import math
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-__all__ = ["NOTES_KEPT_SECONDS", "Note", "Notes", "Receivers"]
+from mayfly.webhooks.accounts import CommonAccounts, Known, TenantAccounts, is_many
+
+__all__ = ["NOTES_KEPT_SECONDS", "Note", "Notes", "Receivers", "least_return_seconds"]
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -46,33 +68,22 @@ Value = TypeVar("Value")
 NOTES_KEPT_SECONDS: Final = 3600
 #: A delivery that takes less than this does not count as waiting, in seconds.
 _QUICK_SECONDS: Final = 2.0
-#: The rest after a second of waiting is between these two, in seconds. It is drawn at random, or
-#: all processes would wait for one receiver at the same time.
-_LEAST_REST: Final = 1.5
-_MOST_REST: Final = 2.5
-#: Waiting that a tenant is given in advance, in seconds, if the receiver of a delivery is known to
-#: be slow. One slow answer causes no rest.
-_SLOW_CREDIT: Final = 5.0
-#: The same if the receiver was quick, or nothing is known of it. Slow receivers leave room for
-#: unknown ones: a delivery that begins within the first credit, and ends by its timeout, does not
-#: use up the second.
-_CREDIT: Final = 24.0
-#: The rest after all waiting while many receivers of the tenant turn slow, in seconds, if no other
-#: rest is longer. After one timeout, this process passes over the tenant's webhooks that are in the
-#: queue, and is free for others.
-_GAP: Final = 6.0
-#: Receivers of a tenant that have turned slow lately, from which on they are many. Fewer are an
-#: accident, after which the tenant's others are likely to answer.
-_MANY: Final = 3
 #: A delivery that must rest comes back after this time at the earliest, in seconds. Many of them
 #: would otherwise be received again and again. If its receiver is not known to be slow, it is also
-#: the latest: another process may have room for it.
+#: the latest at first: another process may have room for it.
 _LEAST_RETURN: Final = 10.0
+#: The n-th receive of a message brings it back after n^4 / 370,000 s at the earliest. So 200
+#: receives (`maxReceiveCount` of the queue) take more than two days, and no such rest is longer
+#: than an eighth of those before it. It counts from the 44th receive on.
+_RECEIVES_TO_THE_FOURTH: Final = 370_000.0
+#: Deliveries that rest by an account over all tenants come back at multiples of this time, in
+#: seconds. So their next batches are full, and one timeout finds out about ten receivers.
+_SLOT_SECONDS: Final = 5.0
+#: The time for which an answer to this process is newer than what a note may say, in seconds.
+_FRESH_SECONDS: Final = 30.0
 #: Deliveries that must rest come back together if they do so within this time, in seconds. So their
 #: next batch is full, and a process finds out about ten receivers in one timeout, not about one.
 _TOGETHER_SECONDS: Final = 1.0
-#: The longest waiting that one delivery can account for, in seconds.
-_LONGEST_SECONDS: Final = 60.0
 #: The time for which no note on a receiver is written again, in seconds.
 _NOTE_SECONDS: Final = 30.0
 #: The same if it would say once more that the receiver is quick. It is half of the time for which
@@ -87,11 +98,13 @@ _REMEMBERED: Final = 10_000
 class Note:
     """The last answer of a receiver to any process: whether it was quick, and its age in seconds.
 
-    The age is about right, since processes' clocks differ.
+    The age is about right, since processes' clocks differ. `late_seconds` is the time that the
+    delivery took if it was slow and was answered, None if it was quick or was not answered.
     """
 
     is_quick: bool
     age: float
+    late_seconds: float | None = None
 
 
 class Notes(Protocol):
@@ -100,7 +113,9 @@ class Notes(Protocol):
     def read(self, tenant: str, origin: str) -> Note | None:
         """Returns the note on a receiver, None if it has none. Raises nothing."""
 
-    def write(self, tenant: str, origin: str, *, is_quick: bool) -> None:
+    def write(
+        self, tenant: str, origin: str, *, is_quick: bool, late_seconds: float | None = None
+    ) -> None:
         """Replaces the note on a receiver. Raises nothing."""
 
     def note_turned(self, tenant: str, origin: str) -> None:
@@ -117,11 +132,12 @@ class Notes(Protocol):
 class _Receiver:
     """A receiver: whether its last answer was quick, None if unknown, and the answer's time.
 
-    `noted` is the same of its note, as this process has seen or written it last, and `noted_at` is
-    the time at which this process has written it.
+    `late_seconds` is as in Note. `noted` is whether its note says quick, as this process has seen
+    or written it last, and `noted_at` is the time at which this process has written it.
     """
 
     is_quick: bool | None = None
+    late_seconds: float | None = None
     answered_at: float = float("-inf")
     noted: bool | None = None
     noted_at: float = float("-inf")
@@ -130,64 +146,6 @@ class _Receiver:
         """Returns True if the note for other processes should be written."""
         is_old_news = self.is_quick and self.noted
         return now - self.noted_at >= (_QUICK_NOTE_SECONDS if is_old_news else _NOTE_SECONDS)
-
-
-@dataclass
-class _Waiting:
-    """Waiting for the receivers of one tenant (a generic cell rate algorithm).
-
-    `paid_at` is the time at which all of it is made up for by rest. `counted_until` is the end of
-    the waiting that is in `paid_at`: deliveries that wait at the same time count once.
-    """
-
-    paid_at: float = float("-inf")
-    counted_until: float = float("-inf")
-
-    def add(self, start: float, end: float, rest: float) -> None:
-        """Adds the waiting of one delivery; each second of it needs `rest` seconds of rest."""
-        begun = max(start, self.counted_until)
-        waited = min(end - begun, _LONGEST_SECONDS)
-        if waited > 0:
-            self.paid_at = max(self.paid_at, begun) + waited * (1 + rest)
-            self.counted_until = end
-
-    def rest_seconds(self, now: float, credit: float) -> float:
-        """Returns the rest that is left, 0 or less if none; `credit` is in seconds of waiting."""
-        return self.paid_at - now - credit * (_LEAST_REST + _MOST_REST) / 2
-
-    def gap_seconds(self, now: float) -> float:
-        """Returns what is left of the gap after the last waiting, 0 or less if nothing.
-
-        It ends when slow receivers may be asked again, if that is sooner.
-        """
-        return min(self.counted_until + _GAP - now, self.rest_seconds(now, _SLOW_CREDIT))
-
-
-@dataclass
-class _Tenant:
-    """The accounts of a tenant's waiting: for all its receivers, and for those that were quick."""
-
-    total: _Waiting = field(default_factory=_Waiting)
-    quick: _Waiting = field(default_factory=_Waiting)
-
-    def add(self, start: float, end: float, rest: float, *, was_quick: bool | None) -> None:
-        """Adds the waiting for a receiver; each second of it needs `rest` seconds of rest."""
-        self.total.add(start, end, rest)
-        if was_quick:
-            self.quick.add(start, end, rest)
-
-    def rest_seconds(self, now: float, *, is_quick: bool | None) -> float:
-        """Returns the rest that is left to a receiver, 0 or less if none."""
-        account = self.quick if is_quick else self.total
-        return account.rest_seconds(now, _SLOW_CREDIT if is_quick is False else _CREDIT)
-
-    def gap_seconds(self, now: float, *, is_quick: bool | None) -> float:
-        """Returns the rest that is left to it while many receivers turn slow."""
-        return (self.quick if is_quick else self.total).gap_seconds(now)
-
-    def owes_rest(self, now: float, *, is_quick: bool | None) -> bool:
-        """Returns True if waiting for its kind of receivers is not made up for."""
-        return (self.quick if is_quick else self.total).rest_seconds(now, _SLOW_CREDIT) > 0
 
 
 class Receivers:
@@ -201,45 +159,90 @@ class Receivers:
         self._jitter = jitter
         self._notes = notes
         self._receivers: OrderedDict[tuple[str, str], _Receiver] = OrderedDict()
-        self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
+        self._tenants: OrderedDict[str, TenantAccounts] = OrderedDict()
+        self._common = CommonAccounts()
         self._changing = threading.Lock()
         #: Draws of a second for deliveries that rest, and the number of these by receiver.
         self._drawn_at = float("-inf")
         self._drawn: list[float] = []
         self._rested: Counter[tuple[str, str]] = Counter()
 
-    def rest_seconds(self, tenant: str, origin: str) -> float:
+    def rest_seconds(self, tenant: str, origin: str, receives: int = 1) -> float:
         """Returns the seconds after which a delivery should be tried again; 0 to make it now.
 
         They are 10 at least, and up to twice the rest, so that not all deliveries come back at the
-        same time. They are 20 at most if the receiver is not known to be slow.
+        same time. They are 20 at most if the receiver is not known to be slow. They grow with
+        `receives`, the receives of the message so far: see `least_return_seconds`.
         """
         if self._should_ask(tenant, origin) and (note := self._notes.read(tenant, origin)):
             self._learn(tenant, origin, note)
+        if self._should_count(tenant, origin) and self._notes.count_turned(tenant):
+            self._hear(tenant)
         with self._changing:
-            known, now = self._tenants.get(tenant, _Tenant()), self._now()
-            is_quick = self._is_quick(tenant, origin)
-            rest = known.rest_seconds(now, is_quick=is_quick)
-            gap = known.gap_seconds(now, is_quick=is_quick)
-        if rest <= 0 < gap and self._notes.count_turned(tenant) >= _MANY:
+            accounts, now = self._accounts(tenant), self._now()
+            known = self._known(tenant, origin)
+            rest = accounts.rest_seconds(now, is_quick=known.is_quick)
+            gap = accounts.gap_seconds(now, is_quick=known.is_quick)
+            common = self._common_rest(tenant, known, now)
+        if rest <= 0 < gap and is_many(self._notes.count_turned(tenant)):
             rest = gap
-        if rest <= 0:
+        if max(rest, common) <= 0:
+            with self._changing:
+                if not known.is_quick:
+                    self._common.begin(now, known)
             return 0.0
-        longest = rest if is_quick is False else _LEAST_RETURN
-        return max(longest, _LEAST_RETURN) * (1 + self._spread(tenant, origin, now))
+        longest = max(rest, common) if known.is_quick is False else 0.0
+        least = max(longest, least_return_seconds(receives))
+        seconds = least * (1 + self._spread(tenant, origin, now))
+        return seconds if common <= 0 else _until_slot(now, seconds)
 
     @contextmanager
     def waiting(self, tenant: str, origin: str) -> Iterator[None]:
-        """Accounts for the time until a delivery's answer, however it ends."""
-        start = self._now()
+        """Accounts for the time until a delivery's answer, however it ends.
+
+        A delivery that raises was not answered.
+        """
+        start, was_answered = self._now(), False
         try:
             yield
+            was_answered = True
         finally:
-            is_quick, has_turned, needs_note = self._count(tenant, origin, start, self._now())
+            self._end(tenant, origin, start, self._now(), was_answered=was_answered)
+
+    def _end(
+        self, tenant: str, origin: str, start: float, end: float, *, was_answered: bool
+    ) -> None:
+        is_quick = end - start < _QUICK_SECONDS
+        late_seconds = end - start if was_answered and not is_quick else None
+        with self._changing:
+            receiver = _remembered(self._receivers, (tenant, origin), _Receiver)
+            was_quick = receiver.is_quick
+            receiver.is_quick, receiver.late_seconds = is_quick, late_seconds
+            receiver.answered_at = end
+            if not is_quick:
+                jitter = self._jitter()
+                _remembered(self._tenants, tenant, TenantAccounts).add(
+                    start, end, jitter, was_quick=was_quick
+                )
+                self._common.add(tenant, start, end, jitter, was_answered=was_answered)
+            needs_note = receiver.needs_note(end)
             if needs_note:
-                self._notes.write(tenant, origin, is_quick=is_quick)
-            if has_turned:
-                self._notes.note_turned(tenant, origin)
+                receiver.noted, receiver.noted_at = is_quick, end
+        if needs_note:
+            self._notes.write(tenant, origin, is_quick=is_quick, late_seconds=late_seconds)
+        if was_quick is not False and not is_quick:
+            self._notes.note_turned(tenant, origin)
+
+    def _common_rest(self, tenant: str, known: Known, now: float) -> float:
+        """Returns the rest by the accounts over all tenants, 0 or less if none.
+
+        Quick receivers, and unknown ones of tenants that have no slow ones, never rest by them. So
+        a tenant that has no slow receivers does not notice those of others.
+        """
+        accounts = self._accounts(tenant)
+        if known.is_quick or (known.is_quick is None and not accounts.has_slow(now)):
+            return 0.0
+        return self._common.rest_seconds(now, known, accounts.unasked_seconds(now))
 
     def _spread(self, tenant: str, origin: str, now: float) -> float:
         """Returns a number from 0 to 1.
@@ -259,12 +262,31 @@ class Receivers:
     def _should_ask(self, tenant: str, origin: str) -> bool:
         """Returns True if a note of other processes may decide whether a receiver rests.
 
-        So nothing is read while no receiver of the tenant is slow.
+        So nothing is read while no receiver of the tenant is slow, and fewer than three tenants
+        have slow ones.
         """
         with self._changing:
-            known = self._tenants.get(tenant, _Tenant())
-            is_quick = self._is_quick(tenant, origin)
-            return is_quick is not False and known.owes_rest(self._now(), is_quick=is_quick)
+            known, now = self._known(tenant, origin), self._now()
+            if self._common.owe_rest(now) and known.age >= _FRESH_SECONDS:
+                return True
+            is_quick = known.is_quick
+            return is_quick is not False and self._accounts(tenant).owes_rest(
+                now, is_quick=is_quick
+            )
+
+    def _should_count(self, tenant: str, origin: str) -> bool:
+        """Returns True if slow ones of its tenant in other processes make a receiver rest."""
+        with self._changing:
+            now = self._now()
+            return (
+                self._common.owe_rest(now)
+                and self._known(tenant, origin).is_quick is None
+                and not self._accounts(tenant).has_slow(now)
+            )
+
+    def _hear(self, tenant: str) -> None:
+        with self._changing:
+            _remembered(self._tenants, tenant, TenantAccounts).hear(self._now())
 
     def _learn(self, tenant: str, origin: str, note: Note) -> None:
         """Takes over a note, if it is newer than the last answer to this process."""
@@ -273,31 +295,28 @@ class Receivers:
             receiver.noted = note.is_quick
             answered_at = self._now() - note.age
             if answered_at > receiver.answered_at:
-                receiver.is_quick, receiver.answered_at = note.is_quick, answered_at
+                receiver.is_quick, receiver.late_seconds = note.is_quick, note.late_seconds
+                receiver.answered_at = answered_at
 
-    def _is_quick(self, tenant: str, origin: str) -> bool | None:
-        return self._receivers.get((tenant, origin), _Receiver()).is_quick
+    def _known(self, tenant: str, origin: str) -> Known:
+        receiver = self._receivers.get((tenant, origin), _Receiver())
+        return Known(receiver.is_quick, receiver.late_seconds, self._now() - receiver.answered_at)
 
-    def _count(self, tenant: str, origin: str, start: float, end: float) -> tuple[bool, bool, bool]:
-        """Counts a delivery.
+    def _accounts(self, tenant: str) -> TenantAccounts:
+        return self._tenants.get(tenant) or TenantAccounts()
 
-        Returns True if it was quick, True if its receiver has turned slow, and True if it needs a
-        note for other processes.
-        """
-        with self._changing:
-            receiver = _remembered(self._receivers, (tenant, origin), _Receiver)
-            was_quick, is_quick = receiver.is_quick, end - start < _QUICK_SECONDS
-            receiver.is_quick, receiver.answered_at = is_quick, end
-            if not is_quick:
-                rest = _LEAST_REST + (_MOST_REST - _LEAST_REST) * self._jitter()
-                _remembered(self._tenants, tenant, _Tenant).add(
-                    start, end, rest, was_quick=was_quick
-                )
-            has_turned = was_quick is not False and not is_quick
-            needs_note = receiver.needs_note(end)
-            if needs_note:
-                receiver.noted, receiver.noted_at = is_quick, end
-            return is_quick, has_turned, needs_note
+
+def least_return_seconds(receives: int) -> float:
+    """Returns the least time until a message comes back that rests, in seconds.
+
+    `receives` counts its receives so far.
+    """
+    return max(_LEAST_RETURN, receives**4 / _RECEIVES_TO_THE_FOURTH)
+
+
+def _until_slot(now: float, seconds: float) -> float:
+    """Returns the seconds until the end of the slot in which `seconds` from `now` are."""
+    return math.ceil((now + seconds) / _SLOT_SECONDS) * _SLOT_SECONDS - now
 
 
 def _remembered(known: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:

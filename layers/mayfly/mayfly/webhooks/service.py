@@ -97,16 +97,17 @@ def _attempt(
         return post(endpoint, addresses, signed, body, seconds=_SECONDS)
 
 
-def rest_seconds(job: Job, deps: Deps) -> float:
+def rest_seconds(job: Job, receives: int, deps: Deps) -> float:
     """Returns the seconds for which a delivery must wait because of its slow receiver.
 
+    `receives` counts the receives of its message so far: the more there are, the longer it waits.
     Returns 0 if it may be made now, also if the job is malformed: its attempt gives the reason.
     """
     try:
         endpoint = read_endpoint(read_webhook(job.payload).url, deps.policy)
     except InvalidRequest:
         return 0.0
-    return deps.receivers.rest_seconds(job.tenant, endpoint.origin)
+    return deps.receivers.rest_seconds(job.tenant, endpoint.origin, receives)
 
 
 def _retry(reason: str, job: Job, deps: Deps, answer: Answer | None) -> Retry:

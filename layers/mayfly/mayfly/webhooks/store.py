@@ -99,17 +99,25 @@ class ReceiverNotes:
             item = self._db.get("read receiver", self._table, self._key(tenant, origin))
             if item is not None and int(item["expires_at"]["N"]) * 1000 >= self._clock():
                 age_ms = self._clock() - int(item["noted_at"]["N"])
-                return Note(item["quick"]["BOOL"], max(0, age_ms) / 1000)
+                late_seconds = int(item["late_ms"]["N"]) / 1000 if "late_ms" in item else None
+                return Note(item["quick"]["BOOL"], max(0, age_ms) / 1000, late_seconds)
         return None
 
-    def write(self, tenant: str, origin: str, *, is_quick: bool) -> None:
-        """Replaces the note on a receiver, for an hour. The last one counts."""
+    def write(
+        self, tenant: str, origin: str, *, is_quick: bool, late_seconds: float | None = None
+    ) -> None:
+        """Replaces the note on a receiver, for an hour. The last one counts.
+
+        Releases up to 0.3.0 neither write nor read `late_ms`.
+        """
         now_ms = self._clock()
         note: Item = {
             "quick": {"BOOL": is_quick},
             "noted_at": {"N": str(now_ms)},
             "expires_at": {"N": str(now_ms // 1000 + NOTES_KEPT_SECONDS)},
         }
+        if late_seconds is not None:
+            note["late_ms"] = {"N": str(int(late_seconds * 1000))}
         with suppress(MayflyError):
             self._db.put(
                 "note receiver",

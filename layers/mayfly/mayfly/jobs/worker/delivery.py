@@ -142,7 +142,7 @@ class Delivery:
         job = self._seen or self.request.new
         if job is None or is_terminal(job) or wait_before_claim_ms(job, self._deps.clock()) > 0:
             return 0.0  # the claim decides
-        return self._deps.rest_seconds(job)
+        return self._deps.rest_seconds(job, self.request.receives)
 
     def is_for_others(self) -> bool:
         """Returns True if another function runs the job, which has another message for it."""

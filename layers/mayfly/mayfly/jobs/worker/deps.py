@@ -37,8 +37,9 @@ class Deps:
     #: The longest wait of a completion for others to be committed with it, in milliseconds.
     stage_ms: int = 50
     #: Returns the seconds for which a job must wait although it may run, 0 to run it now. Its
-    #: message comes back then, and no attempt counts.
-    rest_seconds: Callable[[Job], float] = lambda _: 0.0
+    #: message comes back then, and no attempt counts. It is called with the job and the number of
+    #: receives of the message so far.
+    rest_seconds: Callable[[Job, int], float] = lambda job, receives: 0.0
     #: True if no task here kills its process. Then exclusive jobs run next to others on their last
     #: attempts, too.
     trusts_last_attempts: bool = False

@@ -18,14 +18,15 @@ __all__ = ["Request", "read_request", "was_received_before"]
 class Request:
     """The job that a message asks for.
 
-    `new` is the job to make if it does not exist, None if the message only wakes one.
+    `new` is the job to make if it does not exist, None if the message only wakes one. `receives`
+    counts the receives of the message so far, with this one.
     """
 
     message_id: str
     tenant: str
     job_id: str
     new: Job | None
-    is_first_receive: bool
+    receives: int
 
     @property
     def fingerprint(self) -> str | None:
@@ -41,7 +42,7 @@ class Request:
 
         Then one write can make or change it. `job` is None if it does not exist.
         """
-        if not self.is_first_receive:
+        if self.receives > 1:
             return False
         if job is None:
             new = self.new
@@ -60,19 +61,24 @@ def read_request(deps: Deps, record: SQSRecord) -> Request:
     """Returns the request of an SQS record. Raises UnreadableMessage."""
     try:
         message = read_message(record.body)
-        is_first = not was_received_before(record)
+        receives = _receives(record)
         if isinstance(message, Wake):
-            return Request(record.message_id, message.tenant, message.job_id, None, is_first)
+            return Request(record.message_id, message.tenant, message.job_id, None, receives)
         tenant = deps.producer_tenant
         job_id = job_id_for(
             tenant, message.idempotency_key, otherwise=f"message {record.message_id}"
         )
         new = deps.new_job(tenant, job_id, message)
-        return Request(record.message_id, tenant, job_id, new, is_first)
+        return Request(record.message_id, tenant, job_id, new, receives)
     except (InvalidRequest, PayloadTooLarge) as problem:
         raise UnreadableMessage(record.message_id, str(problem)) from problem
 
 
 def was_received_before(record: SQSRecord) -> bool:
     """Returns True if SQS has delivered the message before."""
-    return record.attributes.approximate_receive_count not in (None, "1")
+    return _receives(record) > 1
+
+
+def _receives(record: SQSRecord) -> int:
+    """Returns how often SQS has delivered the message, with this receive."""
+    return int(record.attributes.approximate_receive_count or 1)
