@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "add": "Add parts of Mayfly to a SAM project, or update them.",
     "template": "Print parts of Mayfly as a template to nest.",
     "up": "Run a SAM application on this machine.",
+    "doctor": "Say what must be done after an update.",
     "invoke": "Invoke one function of the running stack.",
     "roles": "Show what each function's role allows, and what of it was used.",
     "env": "Print the exports for SDKs and the AWS CLI.",
