@@ -1,4 +1,4 @@
-"""What `mayfly doctor` says: a finding about one thing, and what to do."""
+"""Findings of `mayfly doctor`: each is about one thing, and says what to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
