@@ -135,17 +135,18 @@ def _examined_project(path: Path) -> "Iterator[Finding]":
     from mayfly_cli.findings import unchecked
     from mayfly_cli.new_application import PART
     from mayfly_cli.parts_checks import compared
-    from mayfly_cli.project_checks import project_checks
+    from mayfly_cli.project_checks import file_checks, requirement_checks
     from mayfly_cli.stack_parts import StackParts, installed_parts
     from mayfly_local.application.template import load
 
+    yield from file_checks(path.parent)
     try:
         with tempfile.TemporaryDirectory(prefix="mayfly-") as cache:
             template = load(path, cache=Path(cache))
     except TemplateError as failure:
         yield unchecked("template", str(path), str(failure))
         return
-    yield from project_checks(template)
+    yield from requirement_checks(template)
     parts = StackParts.of(template)
     if not parts.is_mayfly:
         yield unchecked("template", str(path), "it has no part of Mayfly")

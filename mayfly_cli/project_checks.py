@@ -16,7 +16,7 @@ from mayfly_cli.new_application import PART
 from mayfly_cli.parts import is_as_written, nested, release, wanted
 from mayfly_local.application.template import Template
 
-__all__ = ["installed_checks", "project_checks"]
+__all__ = ["file_checks", "installed_checks", "requirement_checks"]
 
 DISTRIBUTION: Final = "mayfly-serverless"
 _VERSION: Final = re.compile(r'(?m)^__version__ = "([^"]+)"')
@@ -38,13 +38,12 @@ def installed_checks() -> Iterator[Finding]:
         )
 
 
-def project_checks(template: Template) -> Iterator[Finding]:
-    """Checks the files of the project of a template."""
-    part = template.folder / PART
+def file_checks(folder: Path) -> Iterator[Finding]:
+    """Checks the files next to a template, which need not be readable: mayfly.yaml, the build."""
+    part = folder / PART
     if part.exists():
         yield from _part(part)
-    yield from _requirements(template)
-    yield from _build(template.folder / ".aws-sam" / "build")
+    yield from _build(folder / ".aws-sam" / "build")
 
 
 def _part(part: Path) -> Iterator[Finding]:
@@ -94,7 +93,7 @@ def _part(part: Path) -> Iterator[Finding]:
         )
 
 
-def _requirements(template: Template) -> Iterator[Finding]:
+def requirement_checks(template: Template) -> Iterator[Finding]:
     """Finds functions whose requirements ask for another release than the installed one."""
     for file in sorted({folder / "requirements.txt" for folder in _code_folders(template)}):
         if not file.exists():

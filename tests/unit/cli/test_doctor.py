@@ -306,6 +306,15 @@ def test_mayfly_yaml_of_another_build_of_this_release_is_a_problem(tmp_path: Pat
     assert (code, [check for check, _ in problems(findings)]) == (1, ["mayfly.yaml"])
 
 
+def test_mayfly_yaml_is_checked_next_to_a_template_that_cannot_be_read(tmp_path: Path) -> None:
+    shop(tmp_path, text=PART_TEXT + "# mine\n")
+    template = tmp_path / "template.yaml"
+    template.write_text(f"Parameters: {{Needed: {{Type: String}}}}\n{template.read_text()}")
+    code, findings = doctor(tmp_path)
+    assert (code, [check for check, _ in problems(findings)]) == (1, ["hand edits"])
+    assert ("not checked", "template") in [(each["weight"], each["check"]) for each in findings]
+
+
 @pytest.mark.parametrize(
     ("line", "is_problem"),
     [
