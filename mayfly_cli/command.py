@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "bundle": "Put together what is deployed of a function; sam build calls it.",
     "docs": "Say where the pages of the documentation are.",
     "up": "Run a SAM application on this machine.",
+    "doctor": "Say what must be done after an update.",
     "invoke": "Invoke one function of the running stack.",
     "roles": "Show what each function's role allows, and what of it was used.",
     "env": "Print the exports for SDKs and the AWS CLI.",

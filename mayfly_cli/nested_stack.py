@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["ANY_STACK_HAS", "own_stack", "stack_name"]
+__all__ = ["ANY_STACK_HAS", "own_stack", "stack_name", "stack_resources"]
 
 #: A resource that each stack with a part of Mayfly has.
 ANY_STACK_HAS: Final = "TenantsTable"
@@ -14,13 +14,13 @@ def own_stack(cloudformation: Any, name: str) -> str:
 
     Returns the name as well if there is none. Raises ClientError.
     """
-    resources = list(_resources(cloudformation, name))
+    resources = list(stack_resources(cloudformation, name))
     if _has_part(resources):
         return name
     for resource in resources:
         if resource["ResourceType"] == "AWS::CloudFormation::Stack":
             nested = str(resource["PhysicalResourceId"])
-            if _has_part(_resources(cloudformation, nested)):
+            if _has_part(stack_resources(cloudformation, nested)):
                 return nested
     return name
 
@@ -30,7 +30,8 @@ def stack_name(stack: str) -> str:
     return stack.split("/")[1] if "/" in stack else stack
 
 
-def _resources(cloudformation: Any, stack: str) -> Iterator[dict[str, Any]]:
+def stack_resources(cloudformation: Any, stack: str) -> Iterator[dict[str, Any]]:
+    """Yields the resources of a stack, without those of stacks within it. Raises ClientError."""
     for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack):
         yield from page["StackResourceSummaries"]
 

@@ -14,7 +14,15 @@ from typing import Final
 
 from mayfly import __version__
 
-__all__ = ["FEATURES", "Wanted", "is_as_written", "nested", "release", "wanted"]
+__all__ = [
+    "FEATURES",
+    "Wanted",
+    "is_as_written",
+    "nested",
+    "release",
+    "source",
+    "wanted",
+]
 
 _HERE: Final = Path(__file__).parent
 #: Every part. Functions of an HTTP API bring the API, its authorizer and the keys.
@@ -66,7 +74,7 @@ def nested(wanted: Wanted) -> str:
     unknown = sorted(set(wanted.features) - set(FEATURES))
     if unknown:
         raise ValueError(f"no feature is called {unknown[0]}; there are {', '.join(FEATURES)}")
-    sections = _sections(_source())
+    sections = _sections(source())
     resources = {
         name: _without_the_rest(_inlined(block), wanted.features)
         for name, block in _entries(sections["Resources"]).items()
@@ -124,7 +132,7 @@ def wanted(text: str) -> Wanted:
     return Wanted(features, values["CodeUri"], values["Runtime"], values["MAYFLY_TASKS"])
 
 
-def _source() -> str:
+def source() -> str:
     """Returns the template of the repository. The wheel has a copy next to this module."""
     own = _HERE / "template.yaml"
     return (own if own.exists() else _HERE.parent / "template.yaml").read_text(encoding="utf-8")
@@ -155,7 +163,7 @@ def _entries(section: str) -> dict[str, str]:
 def _inlined(block: str) -> str:
     """Returns a block without aliases, which CloudFormation does not read in uploaded templates."""
     anchors = {
-        match[1]: f"\n{match[2]}" for match in _ANCHOR.finditer(_sections(_source())["Resources"])
+        match[1]: f"\n{match[2]}" for match in _ANCHOR.finditer(_sections(source())["Resources"])
     }
     block = re.sub(r" &[\w-]+\n", "\n", block)
     for name, lines in anchors.items():

@@ -4,7 +4,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import click
 from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import ConfigError
 
-from mayfly_cli.nested_stack import ANY_STACK_HAS, own_stack, stack_name
+from mayfly_cli.nested_stack import ANY_STACK_HAS, own_stack, stack_name, stack_resources
 from mayfly_cli.options import as_json, work
 from mayfly_local.errors import LocalError
 from mayfly_local.iam.credentials import emulator_variables
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mayfly.sessions import SessionStore
     from mayfly.tenants import TenantStore
 
-__all__ = ["Target", "target"]
+__all__ = ["Target", "aws_failures", "check_endpoint", "target"]
 
 
 class Target:
@@ -47,8 +48,9 @@ class Target:
         self.work = work
         #: The beginning of the logical ids of Mayfly's resources, if a local stack nests them.
         self._prefix = ""
+        self._file: StackFile | None = None
         if stack is None:
-            file = StackFile.read(work)
+            file = self._file = StackFile.read(work)
             self.name = file.name
             self._outputs = {**_known_outputs(file), **file.outputs}
             self._resources = file.resources
@@ -90,6 +92,39 @@ class Target:
     def parameters(self) -> Any:
         """Returns a client of Parameter Store, which holds its webhook secrets."""
         return self._client("ssm")
+
+    def client(self, service: str) -> Any:
+        """Returns a client of boto3 for one of the stack's services."""
+        return self._client(service)
+
+    @cached_property
+    def launches(self) -> Mapping[str, Mapping[str, Any]] | None:
+        """The starts of the local stack's functions, by logical id; None for a deployed stack."""
+        if self._file is None:
+            return None
+        return {
+            name.removeprefix(self._prefix): launch
+            for name, launch in self._file.launches.items()
+            if name.startswith(self._prefix)
+        }
+
+    @cached_property
+    def resources(self) -> Mapping[str, tuple[str, str]]:
+        """Type and physical id of each resource, by its logical id. Raises ClientError.
+
+        Those of a deployed stack are all of the stack that has Mayfly's resources. Those of the
+        local stack are its tables, queues and buckets; its functions are in `launches`.
+        """
+        name = self.name if self.is_local else self._own_stack
+        return {
+            resource["LogicalResourceId"].removeprefix(self._prefix): (
+                resource["ResourceType"],
+                resource["PhysicalResourceId"],
+            )
+            for resource in stack_resources(self._client("cloudformation"), name)
+            if resource["LogicalResourceId"].startswith(self._prefix)
+            and "PhysicalResourceId" in resource
+        }
 
     @property
     def secrets_prefix(self) -> str:
@@ -187,24 +222,32 @@ def target(command: Callable[..., Any]) -> Callable[..., Any]:
     @as_json
     @wraps(command)
     def run(*, stack: str | None, endpoint_url: str | None, work: Path, **options: Any) -> Any:
-        if endpoint_url and not stack:
-            raise click.UsageError("--endpoint-url needs --stack: which stack at that endpoint?")
-        try:
+        check_endpoint(stack, endpoint_url)
+        with aws_failures(stack):
             return command(target=Target(stack, endpoint_url, work), **options)
-        except _of_botocore("NoRegionError"):
-            raise LocalError(
-                "no AWS region is set; set AWS_REGION, or a profile that has one"
-            ) from None
-        except _of_botocore("NoCredentialsError"):
-            raise LocalError(
-                "no AWS credentials were found; set them as for any AWS command"
-            ) from None
-        except _of_botocore("BotoCoreError", "ClientError") as problem:
-            raise LocalError(
-                f"the stack {stack or 'here'!r} cannot be used: {problem}"
-            ) from problem
 
     return run
+
+
+def check_endpoint(stack: str | None, endpoint_url: str | None) -> None:
+    """Raises UsageError for an endpoint without the name of a stack."""
+    if endpoint_url and not stack:
+        raise click.UsageError("--endpoint-url needs --stack: which stack at that endpoint?")
+
+
+@contextmanager
+def aws_failures(stack: str | None) -> Iterator[None]:
+    """Turns failures of AWS clients into problems of the command: raises LocalError."""
+    try:
+        yield
+    except _of_botocore("NoRegionError"):
+        raise LocalError(
+            "no AWS region is set; set AWS_REGION, or a profile that has one"
+        ) from None
+    except _of_botocore("NoCredentialsError"):
+        raise LocalError("no AWS credentials were found; set them as for any AWS command") from None
+    except _of_botocore("BotoCoreError", "ClientError") as problem:
+        raise LocalError(f"the stack {stack or 'here'!r} cannot be used: {problem}") from problem
 
 
 def _of_botocore(*names: str) -> tuple[type[Exception], ...]:

@@ -7,6 +7,7 @@ is as the template says.
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
@@ -146,6 +147,7 @@ async def _create_or_update(template: Template, clients: Clients, body: str) -> 
             raise TemplateError(
                 template.path, [f"the emulator refused the stack: {refusal}"]
             ) from None
+        await _refuse_replacement(template, clients, json.loads(body)["Resources"])
         try:
             await clients.call(
                 "cloudformation", "update_stack", StackName=template.name, TemplateBody=body
@@ -166,6 +168,58 @@ async def _create_or_update(template: Template, clients: Clients, body: str) -> 
         )
     except WaiterError:
         raise TemplateError(template.path, await _reasons(template, clients)) from None
+
+
+async def _refuse_replacement(template: Template, clients: Clients, wanted: dict[str, Any]) -> None:
+    """Raises TemplateError if a table of the saved state would be replaced by an empty one.
+
+    CloudFormation replaces a table whose keys or local indexes change, or whose attributes get
+    another type. The emulator would even delete the old one, which AWS can retain.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-dynamodb-table.html
+    """
+    reply = await clients.call(
+        "cloudformation", "describe_stack_resources", StackName=template.name
+    )
+    problems = []
+    for resource in reply["StackResources"]:
+        name = resource["LogicalResourceId"]
+        if wanted.get(name, {}).get("Type") != "AWS::DynamoDB::Table":
+            continue
+        table = (
+            await clients.call(
+                "dynamodb", "describe_table", TableName=resource["PhysicalResourceId"]
+            )
+        )["Table"]
+        properties = wanted[name].get("Properties") or {}
+        problems += [
+            f"resource {name}: {what} cannot change from {old} to {new}, since CloudFormation "
+            "would replace the table by an empty one; take back the change, or start with another "
+            "folder of --state"
+            for what, old, new in _replacing(table, properties)
+        ]
+    if problems:
+        raise TemplateError(template.path, problems)
+
+
+def _replacing(
+    table: dict[str, Any], properties: dict[str, Any]
+) -> Iterator[tuple[str, object, object]]:
+    """Yields changes of a table that would replace it: a property, its value and the new one."""
+    old_types, new_types = (
+        {each["AttributeName"]: each["AttributeType"] for each in of["AttributeDefinitions"]}
+        for of in (table, properties)
+    )
+    for attribute in sorted(old_types.keys() & new_types.keys()):
+        if old_types[attribute] != new_types[attribute]:
+            yield f"the type of {attribute}", old_types[attribute], new_types[attribute]
+    if table["KeySchema"] != properties["KeySchema"]:
+        yield "its KeySchema", table["KeySchema"], properties["KeySchema"]
+    old, new = (
+        {each["IndexName"]: each["KeySchema"] for each in of.get("LocalSecondaryIndexes") or ()}
+        for of in (table, properties)
+    )
+    if old != new:
+        yield "its LocalSecondaryIndexes", old, new
 
 
 async def _reasons(template: Template, clients: Clients) -> list[str]:

@@ -1,8 +1,8 @@
 """Hooks in the emulator: its tables, streams, tokens, queues and objects note every change.
 
 Only these modules use ministack's private names: this one, `contents`, `preparation`, `secrets`,
-`tables`, `keys`, `stacks`, and those of deliveries: `deliveries`, `topics`, `buses` and `buckets`.
-A missing name ends the start.
+`statements`, `tables`, `keys`, `stacks`, and those of deliveries: `deliveries`, `topics`, `buses`
+and `buckets`. A missing name ends the start.
 """
 
 import errno
@@ -36,6 +36,7 @@ from mayfly_local.emulator.kinesis import hook_kinesis
 from mayfly_local.emulator.lambda_api import LambdaApi
 from mayfly_local.emulator.packed import Items, Records, Token, dump, load
 from mayfly_local.emulator.stacks import hook_stacks
+from mayfly_local.emulator.statements import hook_statements
 from mayfly_local.emulator.topics import hook_topics
 
 if TYPE_CHECKING:
@@ -291,6 +292,7 @@ def hook(durable: "Durable") -> None:
     hook_buckets(durable)
     hook_kinesis()
     hook_stacks(durable.stack)
+    hook_statements()
     for name, module in MODULES.items():
         module.handle_request = _noting_settings(name, module.handle_request, durable)
     # Its functions are the runtime's. No request reaches ministack's own.

@@ -237,22 +237,78 @@ def test_refused_write_returns_the_existing_item(dynamodb: Any, table: str) -> N
 def test_stream_has_every_change_in_order_and_none_for_a_refused_write(
     dynamodb: Any, endpoint: str, table: str
 ) -> None:
-    streams = client("dynamodbstreams", endpoint)
     for value in range(5):
         dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "n": {"N": str(value)}})
     with pytest.raises(ClientError):
         dynamodb.put_item(
             TableName=table, Item={"pk": {"S": "a"}}, ConditionExpression="attribute_not_exists(pk)"
         )
+    assert changes(dynamodb, endpoint, table) == [
+        ("INSERT", "a", "0"), *[("MODIFY", "a", str(value)) for value in range(1, 5)]
+    ]  # fmt: skip
+
+
+def changes(dynamodb: Any, endpoint: str, table: str) -> list[tuple[str, str, str | None]]:
+    """Returns the records of a table's stream: event, key and the attribute `n` after it."""
+    streams = client("dynamodbstreams", endpoint)
     arn = dynamodb.describe_table(TableName=table)["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
     position = streams.get_shard_iterator(
         StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
     )["ShardIterator"]
-    records = streams.get_records(ShardIterator=position)["Records"]
-    values = [record["dynamodb"]["NewImage"]["n"]["N"] for record in records]
-    assert values == ["0", "1", "2", "3", "4"]
-    assert [record["eventName"] for record in records] == ["INSERT", *["MODIFY"] * 4]
+    return [
+        (
+            record["eventName"],
+            record["dynamodb"]["Keys"]["pk"]["S"],
+            record["dynamodb"].get("NewImage", {}).get("n", {}).get("N"),
+        )
+        for record in streams.get_records(ShardIterator=position)["Records"]
+    ]
+
+
+def statement(text: str, *values: dict[str, str]) -> dict[str, Any]:
+    return {"Statement": text, **({"Parameters": list(values)} if values else {})}
+
+
+def test_stream_has_every_write_of_a_statement(dynamodb: Any, endpoint: str, table: str) -> None:
+    a, b = {"S": "a"}, {"S": "b"}
+    insert = f"INSERT INTO \"{table}\" VALUE {{'pk': ?, 'n': ?}}"
+    update = f'UPDATE "{table}" SET "n" = ? WHERE "pk" = ?'
+    dynamodb.execute_statement(**statement(insert, a, {"N": "1"}))
+    dynamodb.batch_execute_statement(
+        Statements=[statement(update, {"N": "2"}, a), statement(insert, b, {"N": "3"})]
+    )
+    dynamodb.execute_statement(**statement(f'UPDATE "{table}" REMOVE "n" WHERE "pk" = ?', a))
+    dynamodb.execute_transaction(
+        TransactStatements=[
+            statement(update, {"N": "4"}, a),
+            statement(f'DELETE FROM "{table}" WHERE "pk" = ?', b),
+        ]
+    )
+    assert changes(dynamodb, endpoint, table) == [
+        ("INSERT", "a", "1"), ("MODIFY", "a", "2"), ("INSERT", "b", "3"), ("MODIFY", "a", None),
+        ("MODIFY", "a", "4"), ("REMOVE", "b", None),
+    ]  # fmt: skip
+
+
+def test_stream_has_no_record_of_statements_that_are_refused_cancelled_or_change_nothing(
+    dynamodb: Any, endpoint: str, table: str
+) -> None:
+    a = {"S": "a"}
+    dynamodb.put_item(TableName=table, Item={"pk": a, "n": {"N": "1"}})
+    update = f'UPDATE "{table}" SET "n" = ? WHERE "pk" = ?'
+    refused = statement(f'{update} AND "n" = ?', {"N": "2"}, a, {"N": "9"})
+    (reply,) = dynamodb.batch_execute_statement(Statements=[refused])["Responses"]
+    assert reply["Error"]["Code"] == "ConditionalCheckFailed"
+    with pytest.raises(ClientError, match="TransactionCanceledException"):
+        dynamodb.execute_transaction(
+            TransactStatements=[
+                statement(f"INSERT INTO \"{table}\" VALUE {{'pk': ?}}", {"S": "b"}),
+                refused,
+            ]
+        )
+    dynamodb.execute_statement(**statement(update, {"N": "1"}, a))
+    assert changes(dynamodb, endpoint, table) == [("INSERT", "a", "1")]
 
 
 # ---------------------------------------------------------------- SQS

@@ -82,6 +82,7 @@ BUILDERS = {
 SINCE = {
     **dict.fromkeys(("search", "search for stranded jobs"), "0.2.0"),
     **dict.fromkeys(("job: canonical_fingerprint", "job: omitted"), "0.4.0"),
+    **dict.fromkeys(("job: v", "schedule: v", "session: v", "API key: v"), "0.4.0"),
 }
 
 

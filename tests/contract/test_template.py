@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import mayfly
 import pytest
 from mayfly.jobs.rules import MAX_MAX_ATTEMPTS
 from mayfly.web.resolver import PUBLIC, route_shape
@@ -189,6 +190,11 @@ def authorizers() -> dict[str, str]:
     }
 
 
+def test_template_names_the_release_of_the_library() -> None:
+    named = {FUNCTIONS[name]["Environment"]["Variables"]["MAYFLY_RELEASE"] for name in FUNCTIONS}
+    assert named == {mayfly.__version__}
+
+
 def folder_of(function: str) -> str:
     """Returns the folder of a function by its logical id."""
     return re.sub(r"(?<!^)([A-Z])", r"_\1", function).lower()
@@ -197,10 +203,8 @@ def folder_of(function: str) -> str:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_gets_exactly_the_variables_that_its_settings_read(name: str) -> None:
     settings = import_module(f"functions.{folder_of(name)}.deps").Settings
-    variables = set(FUNCTIONS[name]["Environment"]["Variables"]) - {
-        "MAYFLY_STACK",
-        "POWERTOOLS_LOG_LEVEL",
-    }
+    of_all = {"MAYFLY_RELEASE", "MAYFLY_STACK", "POWERTOOLS_LOG_LEVEL"}
+    variables = set(FUNCTIONS[name]["Environment"]["Variables"]) - of_all
     #: The local runtime sets the first one. The default of the second one is right for this stack.
     not_of_the_template = {"AWS_SAM_LOCAL", "MAYFLY_TASKS"}
     assert (

@@ -56,6 +56,16 @@ def command(stack: Stack, *arguments: str) -> str:
     return done.stdout
 
 
+def test_doctor_compares_the_nested_part_of_project_and_running_stack(
+    application: Path, stack: Stack
+) -> None:
+    printed = command(stack, "doctor", "--template", str(application / "template.yaml"))
+    findings = [json.loads(line) for line in printed.splitlines()]
+    assert [each for each in findings if each["weight"] != "note"] == []
+    compared = [each["thing"] for each in findings if each["check"] == "parts"]
+    assert compared == [str(application / "template.yaml"), f"stack {stack.facts['name']}"]
+
+
 def test_page_and_api_have_addresses_of_their_own(stack: Stack) -> None:
     assert stack.get("/").text == "shop: visits 1, orders 0"
     assert stack.api != stack.url

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from mayfly.core.errors import MayflyError
 
-__all__ = ["Refused", "StreamTrimmed", "Unanswered", "Unsent", "out_of_time"]
+__all__ = ["NewerFormat", "Refused", "StreamTrimmed", "Unanswered", "Unsent", "out_of_time"]
 
 
 #: Reasons of an answer that came and is damaged, as botocore names them. AttributeError and
@@ -63,6 +63,19 @@ class Unanswered(Exception):
 
 class Unsent(Exception):
     """The request cannot be written as JSON, so it was not sent."""
+
+
+class NewerFormat(MayflyError, ValueError):
+    """A later release has written this item, in a format that this release does not read.
+
+    It is a ValueError, too, since the item does not have the form that its reader expects.
+    """
+
+    def __init__(self, kind: str, number: int, known: int) -> None:
+        super().__init__(
+            f"the {kind} has format {number}, and this release reads formats up to {known}: "
+            "deploy the later release again (mayfly doctor)"
+        )
 
 
 class StreamTrimmed(MayflyError):

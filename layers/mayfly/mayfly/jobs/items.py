@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from mayfly.aws.items import optional_number, optional_text
+from mayfly.aws.items import check_format, optional_number, optional_text, stamp
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.jobs.model import Attempt, Job, Outcome, Status, Tick
@@ -76,6 +76,7 @@ def new_items(
     """
     item = {
         **job_key(job.tenant, job.id),
+        **stamp("job"),
         "id": {"S": job.id},
         "tenant": {"S": job.tenant},
         "task": {"S": job.task},
@@ -189,7 +190,8 @@ def attempt_value(attempt: Attempt) -> dict[str, Any]:
 
 
 def read_job(item: dict[str, Any], payload_item: dict[str, Any] | None = None) -> Job:
-    """Returns the job in an item."""
+    """Returns the job in an item. Raises NewerFormat, or an error of UNREADABLE."""
+    check_format("job", item)
     payload = (payload_item or item).get("payload")
     return Job(
         id=item["id"]["S"],

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from mayfly.aws.items import FORMAT, stamp
 from mayfly.jobs.history import end_attempt, shortened, undo_attempt
 from mayfly.jobs.items import (
     attempt_value,
@@ -70,7 +71,17 @@ _IS_MINE: Final = "#status = :inprogress AND #owner = :nonce"
 #: Attributes that place a job in the indexes.
 _PLACES: Final = ("attention", "attention_at", "due")
 #: Attributes that are set when the item is made.
-_NEVER_CHANGED: Final = ("pk", "sk", "id", "tenant", "task", "created_at", "payload", "tick")
+_NEVER_CHANGED: Final = (
+    "pk",
+    "sk",
+    "id",
+    "tenant",
+    "task",
+    "created_at",
+    "payload",
+    "tick",
+    FORMAT,
+)
 #: Attributes that appear without a new `fence`.
 _OPTIONAL: Final = ("progress", "resent_at", "lease_until", "not_before", "expires_at")
 #: Attributes of a new item that the claim itself sets.
@@ -126,7 +137,11 @@ def claim(
     # No worker runs it: a live owner would have renewed the lease.
     was_abandoned = "(#status = :inprogress AND #lease_until < :now)"
     has_attempts_left = "#attempt < #max_attempts"
-    condition = f"({is_queued} OR {is_due} OR {was_abandoned}) AND {has_attempts_left}"
+    # A claim reads the job with its answer: it must not change what it cannot read.
+    is_readable = "(attribute_not_exists(#v) OR #v <= :format)"
+    condition = (
+        f"({is_queued} OR {is_due} OR {was_abandoned}) AND {has_attempts_left} AND {is_readable}"
+    )
     created: dict[str, Any] = {}
     compared: dict[str, str] = {}
     if new:
@@ -156,6 +171,7 @@ def claim(
         "max_attempts",
         "not_before",
         "fence",
+        FORMAT,
         *_PLACES,
         *created,
         *(["canonical_fingerprint"] if compared else []),
@@ -176,6 +192,7 @@ def claim(
             ":now": {"N": str(now_ms)},
             ":until": {"N": str(now_ms + lease_ms)},
             ":none": {"L": []},
+            ":format": stamp("job")[FORMAT],
             ":entry": {"L": [attempt_value(Attempt(started_at_ms=now_ms))]},
             ":one": {"N": "1"},
             **{f":new_{name}": value for name, value in created.items()},

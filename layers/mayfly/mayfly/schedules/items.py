@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mayfly.aws.items import optional_number, optional_text
+from mayfly.aws.items import check_format, optional_number, optional_text, stamp
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.jobs.shards import partition as due_partition
@@ -32,7 +32,8 @@ def tenant_and_name(item: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def read_schedule(item: Mapping[str, Any]) -> Schedule:
-    """Returns the schedule in an item."""
+    """Returns the schedule in an item. Raises NewerFormat."""
+    check_format("schedule", item)
     return Schedule(
         tenant=item["tenant"]["S"],
         name=item["name"]["S"],
@@ -61,6 +62,7 @@ def schedule_item(schedule: Schedule, *, due_shards: int = 1) -> dict[str, Any]:
     definition = schedule.definition
     item: dict[str, Any] = {
         **schedule_key(schedule.tenant, schedule.name),
+        **stamp("schedule"),
         "tenant": {"S": schedule.tenant},
         "name": {"S": schedule.name},
         "task": {"S": definition.task},

@@ -2,7 +2,7 @@
 
 import json
 
-from mayfly.aws.items import Item, optional_text
+from mayfly.aws.items import Item, check_format, optional_text, stamp
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.sessions.model import Session
@@ -57,6 +57,7 @@ def write_item(session: Session) -> Item:
     """Returns the item of a session."""
     item = {
         **session_key(session.tenant, session.partition, session.id),
+        **stamp("session"),
         "data": {"S": canonical_json(session.data)},
         "version": {"N": str(session.version)},
         "generation": {"N": str(session.generation)},
@@ -74,7 +75,8 @@ def write_item(session: Session) -> Item:
 
 
 def read_item(tenant: str, item: Item) -> Session:
-    """Returns the session in an item."""
+    """Returns the session in an item. Raises NewerFormat."""
+    check_format("session", item)
     return Session(
         tenant=tenant,
         partition=item["pk"]["S"].rpartition("/")[2],

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mayfly.aws.items import Item, optional_number
+from mayfly.aws.items import Item, check_format, optional_number, stamp
 from mayfly.core.ids import key
 from mayfly.tenants.model import ApiKey
 
@@ -22,6 +22,7 @@ def key_item(api_key: ApiKey) -> Item:
     """Returns the item of an API key."""
     item: Item = {
         **key_of(api_key.key_id),
+        **stamp("API key"),
         "tenant": {"S": api_key.tenant},
         "scopes": {"S": " ".join(sorted(api_key.scopes))},
         "secret_hash": {"S": api_key.secret_hash},
@@ -41,7 +42,8 @@ def deleted_at(expires_at_ms: int) -> str:
 
 
 def read_key(item: Item) -> ApiKey:
-    """Returns the key in an item."""
+    """Returns the key in an item. Raises NewerFormat."""
+    check_format("API key", item)
     return ApiKey(
         key_id=item["pk"]["S"].removeprefix(key("key", "")),
         tenant=item["tenant"]["S"],
