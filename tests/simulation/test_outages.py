@@ -243,6 +243,7 @@ def text_of(reply: Any) -> bytes:
         ("refused", 3, 10),
         pytest.param("refused", 15, 10, marks=pytest.mark.soak),
         ("silent", 3, 25),
+        pytest.param("silent", 5, 25, marks=pytest.mark.soak),
     ],
 )
 def test_after_an_outage_of_sqs_each_accepted_job_is_done_once_and_soon(

@@ -71,7 +71,7 @@ def test_repository_needs_nothing_and_says_what_was_not_checked(tmp_path: Path) 
     code, findings = doctor(tmp_path, "--template", str(ROOT / "template.yaml"))
     assert (code, problems(findings)) == (0, [])
     assert [each["check"] for each in findings if each["weight"] == "not checked"] == ["stack"]
-    assert "13 functions, 5 tables, 7 queues" in [
+    assert "14 functions, 5 tables, 7 queues" in [
         each["what"].partition(" were")[0] for each in findings
     ]
 
@@ -170,12 +170,6 @@ CHANGES: dict[str, tuple[Callable[[str], str], tuple[str, str]]] = {
         ).replace("!Ref EndpointsTable", "gone").replace("!GetAtt EndpointsTable.Arn", '"*"'),
         ("missing part", "EndpointsTable"),
     ),
-    "queue that is missing": (
-        lambda text: re.sub(r"(?ms)^  UploadsDeadLetters:.*?(?=^  #)", "", text).replace(
-            "!GetAtt UploadsDeadLetters.Arn", '"arn:aws:sqs:us-east-1:1:other"'
-        ),
-        ("missing part", "UploadsDeadLetters"),
-    ),
     "variable that is missing": (
         lambda text: text.replace("          RELAY_FAILURES_URL: !Ref RelayFailures\n", ""),
         ("variables", "SweepJobs"),
@@ -249,6 +243,17 @@ def test_template_with_a_fault_has_this_problem_and_no_other(
     assert (check, thing[: len(expected[1])]) == expected
 
 
+def test_queue_that_is_missing_is_a_problem_and_so_is_its_mapping(tmp_path: Path) -> None:
+    text = re.sub(r"(?ms)^  UploadsDeadLetters:.*?(?=^  #)", "", TEMPLATE)
+    text = text.replace("!GetAtt UploadsDeadLetters.Arn", '"arn:aws:sqs:us-east-1:1:other"')
+    code, findings = doctor(whole(tmp_path, text))
+    assert code == 1, findings
+    assert problems(findings) == [
+        ("missing part", "UploadsDeadLetters"),
+        ("mapping", "StartImports"),
+    ]
+
+
 def test_shards_of_due_jobs_are_a_note_about_rollbacks(tmp_path: Path) -> None:
     text = re.sub(r'(  DueShards:\n    Type: String\n    Default: )"1"', r'\1"8"', TEMPLATE)
     code, findings = doctor(whole(tmp_path, text))
@@ -263,7 +268,7 @@ def test_template_of_a_release_has_problems_of_these_kinds(tmp_path: Path, versi
         archive.extractall(tmp_path, filter="data")
     code, findings = doctor(tmp_path)
     assert code == 1
-    missing = {("missing part", "RelayReports")}
+    missing = {("missing part", "RelayReports"), ("missing part", "IdentifyCallers")}
     missing |= {("missing part", "Schedules")} if version == "0.1.0" else set()
     found = set(problems(findings))
     assert {each for each in found if each[0] == "missing part"} == missing
@@ -424,6 +429,17 @@ def test_deployed_stack_with_a_fault_has_this_problem(tmp_path: Path, name: str)
     assert code == 1
     ((check, thing),) = problems(findings)
     assert (check, thing[: len(expected[1])]) == expected
+
+
+def test_queue_that_is_missing_is_a_problem_and_so_is_its_mapping(tmp_path: Path) -> None:
+    text = re.sub(r"(?ms)^  UploadsDeadLetters:.*?(?=^  #)", "", TEMPLATE)
+    text = text.replace("!GetAtt UploadsDeadLetters.Arn", '"arn:aws:sqs:us-east-1:1:other"')
+    code, findings = doctor(whole(tmp_path, text))
+    assert code == 1, findings
+    assert problems(findings) == [
+        ("missing part", "UploadsDeadLetters"),
+        ("mapping", "StartImports"),
+    ]
 
 
 def job(name: str, **more: Any) -> dict[str, Any]:
