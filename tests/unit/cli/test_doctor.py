@@ -272,7 +272,13 @@ def test_template_of_a_release_has_problems_of_these_kinds(tmp_path: Path, versi
     missing |= {("missing part", "Schedules")} if version == "0.1.0" else set()
     found = set(problems(findings))
     assert {each for each in found if each[0] == "missing part"} == missing
-    assert {check for check, _ in found} == {"release", "missing part", "variables", "dead letters"}
+    assert {check for check, _ in found} == {
+        "release",
+        "missing part",
+        "mapping",
+        "variables",
+        "dead letters",
+    }
 
 
 # ---------------------------------------------------------------- each check of a project
@@ -429,17 +435,6 @@ def test_deployed_stack_with_a_fault_has_this_problem(tmp_path: Path, name: str)
     assert code == 1
     ((check, thing),) = problems(findings)
     assert (check, thing[: len(expected[1])]) == expected
-
-
-def test_queue_that_is_missing_is_a_problem_and_so_is_its_mapping(tmp_path: Path) -> None:
-    text = re.sub(r"(?ms)^  UploadsDeadLetters:.*?(?=^  #)", "", TEMPLATE)
-    text = text.replace("!GetAtt UploadsDeadLetters.Arn", '"arn:aws:sqs:us-east-1:1:other"')
-    code, findings = doctor(whole(tmp_path, text))
-    assert code == 1, findings
-    assert problems(findings) == [
-        ("missing part", "UploadsDeadLetters"),
-        ("mapping", "StartImports"),
-    ]
 
 
 def job(name: str, **more: Any) -> dict[str, Any]:
