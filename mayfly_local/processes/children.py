@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,10 @@ _HERE: Final = Path(__file__).parent
 LINE_LIMIT: Final = 1024 * 1024
 #: Seconds for which the output of an ended process is still read.
 _LAST_WORDS_SECONDS: Final = 0.3
+#: The longest time in seconds for which a child that is to be stopped may work before its signal,
+#: and the seconds between two looks at it.
+_RESTED_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.002
 
 
 class _Protocol(asyncio.SubprocessProtocol):
@@ -114,15 +119,28 @@ class Child:
         """Sends SIGTERM, then SIGKILL to the rest of the group.
 
         The second follows when the child has ended or the grace period is over. A frozen child
-        continues first, or it could not handle the signal.
+        continues first, or it could not handle the signal. It gets the signal when it waits again:
+        Python would notice one that comes just before a read only after the read, and a child is
+        mostly frozen just before the read of its next event.
         """
         if self._transport.get_returncode() is None:
             self.thaw()
+            await self._rested()
             with contextlib.suppress(ProcessLookupError):
                 self._transport.send_signal(signal.SIGTERM)
             await asyncio.wait([self.ended], timeout=grace_seconds)
         self.kill()
         await self.ended
+
+    async def _rested(self) -> None:
+        """Returns when the child waits for something, or after a moment if it works."""
+        with contextlib.suppress(psutil.Error):
+            process, until = psutil.Process(self.pid), time.monotonic() + _RESTED_SECONDS
+            # No event tells of it.
+            while (  # noqa: ASYNC110
+                process.status() != psutil.STATUS_SLEEPING and time.monotonic() < until
+            ):
+                await asyncio.sleep(_LOOK_SECONDS)
 
     async def _watch(self) -> int:
         await self._protocol.exited

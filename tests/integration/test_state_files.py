@@ -136,6 +136,10 @@ from ministack.services import dynamodb, sqs
 persistence.PERSIST_STATE, persistence.STATE_DIR = True, str(state)
 for name in ("cloudformation", "dynamodb", "iam", "s3", "sqs", "ssm"):
     data = json.loads(emulator_state.settings_of(name), object_hook=persistence._json_object_hook)
+    if name == "cloudformation":  # That release had no topic, and kept none.
+        for scope, stack in data["stacks"]._data.items():
+            del stack["_resources"]["AlarmTopic"]
+            del stack["_template"]["Resources"]["AlarmTopic"]
     if name == "dynamodb":
         for scope, table in dynamodb._tables.all_items():
             data["tables"]._data[scope]["items"] = {

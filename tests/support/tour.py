@@ -93,6 +93,7 @@ class Tour:
         """Runs all parts of the tour."""
         self.schedules()
         self.pages()
+        self.authorizer()
         self.sessions()
         self.counters()
         self.jobs()
@@ -102,6 +103,16 @@ class Tour:
         self.dead_letters()
         self.bad_input()
         self.tick()
+
+    def authorizer(self) -> None:
+        """Asks the authorizer for routes of users, which none of these routes has."""
+        key = json.loads(self.command("keys", "create", "--json"))["key"]
+        self.secrets.add(_secret_part(key))
+        event = {"headers": {"authorization": f"Bearer {key}"}}
+        done = self.stack.client("lambda").invoke(
+            FunctionName="Authorizer", Payload=json.dumps(event).encode()
+        )
+        assert json.load(done["Payload"])["isAuthorized"] is True
 
     def call(
         self, method: str, path: str, body: Any = None, *, status: int, **headers: str
@@ -464,8 +475,9 @@ class Tour:
             {"tenant": "default", "id": unsent["id"]},
             {"tenant": "default", "id": "nobody"},
         )
+        self.send("UploadsDeadLetters", "no notice of S3")
         self.send("RelayFailures", self._gap())
-        queues = ("JobsDeadLetters", "WebhooksDeadLetters", "RelayFailures")
+        queues = ("JobsDeadLetters", "WebhooksDeadLetters", "UploadsDeadLetters", "RelayFailures")
         wait_until(lambda: not any(self.left(queue) for queue in queues), 60, what="settled")
         self.stranded()
 
