@@ -182,6 +182,9 @@ HELD = {
         f"{UNIT}differences.py::test_role_that_cannot_be_known_is_not_checked",
         f"{UNIT}differences.py::test_calls_to_an_endpoint_of_ones_own_have_no_role",
     ],
+    "The response to `Invoke` has another `RequestId`": [
+        f"{APPS}events.py::test_function_error_comes_with_the_reply",
+    ],
     "A function runs at most 10 asynchronous events": [
         f"{UNIT}invocations.py::test_backlog_of_a_function_does_not_delay_another",
     ],
