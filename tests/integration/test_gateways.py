@@ -74,6 +74,13 @@ def test_alias_is_the_function(stack: Stack) -> None:
     assert ask(stack, "Rest", "/echo/plain").text == "hello"
 
 
+def test_alias_is_not_visible_to_the_function(stack: Stack) -> None:
+    event = json.dumps({"pathParameters": {"what": "context"}}).encode()
+    reply = stack.client("lambda").invoke(FunctionName="Echo", Qualifier="live", Payload=event)
+    arn, version = json.loads(reply["Payload"].read())["body"].split()
+    assert (arn.rpartition(":")[2], version) == ("Echo", "$LATEST")
+
+
 # ---------------------------------------------------------------- REST: routes and errors
 
 

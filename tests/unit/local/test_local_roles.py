@@ -145,6 +145,11 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
             {("ssm:GetParameter", "arn:aws:ssm:us-east-1:000000000000:parameter/a/b")},
         ),
         (
+            Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameter"},
+            b'{"Name": "/secure", "WithDecryption": true}'),
+            {("ssm:GetParameter", "arn:aws:ssm:us-east-1:000000000000:parameter/secure")},
+        ),
+        (
             Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameters"},
             b'{"Names": ["/a/b:3", "arn:aws:ssm:us-east-1:1:parameter/c"]}'),
             {("ssm:GetParameters",

@@ -437,6 +437,15 @@ def test_file_of_overrides_is_read(tmp_path: Path, name: str, content: str) -> N
     assert read(tmp_path, STAGE).parameters == {"Stage": "my stage"}
 
 
+def test_stack_has_the_name_of_its_folder_and_not_the_one_of_samconfig(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    saved = '[default.deploy.parameters]\nstack_name = "other"\nparameter_overrides = "Stage=x"\n'
+    write(folder / "samconfig.toml", saved)
+    assert read(folder, STAGE).name.endswith("shop")
+    assert read(folder, STAGE).parameters == {"Stage": "x"}
+
+
 def test_of_several_samconfig_files_the_first_of_toml_yaml_yml_is_read(tmp_path: Path) -> None:
     write(tmp_path / "samconfig.yml", SAVED % "{Stage: yml}")
     assert read(tmp_path, STAGE).parameters == {"Stage": "yml"}
