@@ -62,7 +62,7 @@ class Failure:
 
     kind: str
     message: str
-    #: What else the runtime reported of the error, such as `stackTrace` and `requestId`.
+    #: Other members of the report of the runtime, such as `stackTrace` and `requestId`.
     details: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property

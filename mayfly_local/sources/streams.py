@@ -58,7 +58,7 @@ class _Attempt(NamedTuple):
 
     @property
     def response_context(self) -> dict[str, Any]:
-        """What a report says of the call's response."""
+        """Returns the facts about the response of the call, for a report."""
         error = {"functionError": "Unhandled"} if self.has_failed else {}
         return {"statusCode": 200, "executedVersion": "$LATEST", **error}
 
