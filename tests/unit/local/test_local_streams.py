@@ -265,15 +265,15 @@ def test_nothing_is_read_past_an_abandoned_batch_before_it_was_reported(
 
 
 @pytest.mark.parametrize(
-    ("way", "error"),
-    [("fails", {"functionError": "Unhandled"}), ("reports_failures", {})],
+    ("has_raised", "error"),
+    [(True, {"functionError": "Unhandled"}), (False, {})],
     ids=["raised", "reported failed items"],
 )
 def test_report_names_the_last_call_of_the_function(
-    tmp_path: Path, way: str, error: dict[str, str]
+    tmp_path: Path, has_raised: bool, error: dict[str, str]
 ) -> None:
     stream = Stream(2)
-    run = Run(tmp_path, stream, **{way: True})
+    run = Run(tmp_path, stream, fails=has_raised, reports_failures=not has_raised)
     run.until(lambda: stream.reports)
     (report,) = stream.reports
     assert report["requestContext"] == {
