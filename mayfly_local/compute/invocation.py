@@ -3,7 +3,8 @@
 import json
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 __all__ = ["ASYNCHRONOUS_LIMIT", "PAYLOAD_LIMIT", "Failure", "Invocation", "NotSent", "Reply"]
@@ -61,11 +62,17 @@ class Failure:
 
     kind: str
     message: str
+    #: Other members of the report of the runtime, such as `stackTrace` and `requestId`.
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def payload(self) -> bytes:
-        """The error in the form that Lambda returns to a caller."""
-        return json.dumps({"errorType": self.kind, "errorMessage": self.message}).encode()
+        """The error in the form that Lambda returns to a caller.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html
+        """
+        error = {"errorMessage": self.message, "errorType": self.kind, **self.details}
+        return json.dumps(error).encode()
 
 
 class NotSent(Exception):

@@ -235,8 +235,9 @@ class RuntimeApi:
 def _reported(body: bytes, request: web.BaseRequest) -> Failure:
     try:
         error = json.loads(body)
-        return Failure(str(error["errorType"]), str(error["errorMessage"]))
-    except (ValueError, KeyError, TypeError):
+        kind, message = str(error.pop("errorType")), str(error.pop("errorMessage"))
+        return Failure(kind, message, error)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Failure(
             request.headers.get("Lambda-Runtime-Function-Error-Type", "Function.Unhandled"),
             body.decode(errors="replace")[:500],

@@ -26,11 +26,13 @@ _Action = Callable[[Mapping[str, Any]], Any]
 
 
 class RunningStack:
-    """The stack that the runtime has handed over."""
+    """The stack that the runtime has handed over. `now` returns the time, in ISO 8601."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], str] = now_iso) -> None:
+        self._now = now
         self.name = ""
         self._described: Mapping[str, Any] = {}
+        self._created = ""
 
     def set(self, described: Mapping[str, Any]) -> None:
         """Sets the stack: `name`, `text`, `outputs`, and `resources` by logical id.
@@ -38,18 +40,18 @@ class RunningStack:
         An output is one of DescribeStacks. A resource is a list of its type and its Ref.
         """
         self.name, self._described = described["name"], described
+        self._created = self._created or self._now()
 
     def record(self, stored: Mapping[str, Any] | None) -> dict[str, Any]:
         """Returns ministack's record of the whole stack.
 
         `stored` is its record of the state, or None if the template has no state.
         """
-        now = now_iso()
         base = stored or {
             "StackName": self.name,
             "StackStatus": "CREATE_COMPLETE",
-            "CreationTime": now,
-            "LastUpdatedTime": now,
+            "CreationTime": self._created,
+            "LastUpdatedTime": self._created,
         }
         return {
             **base,
@@ -81,6 +83,12 @@ def _showing(stack: RunningStack, act: _Action) -> _Action:
         stored = cloudformation._stacks
         shown = {**dict(stored.items()), stack.name: stack.record(stored.get(stack.name))}
         asked = helpers._p(params, "StackName")
+        physical = helpers._p(params, "PhysicalResourceId")
+        if physical and not asked:
+            holder = _holder(physical, shown)
+            if holder is None:
+                return helpers._error("ValidationError", f"Stack for {physical} does not exist")
+            params = {**params, "StackName": [holder]}
         if asked and asked not in {*shown, *(one["StackId"] for one in shown.values())}:
             text = f"Stack with id {asked} does not exist; {stack.name} runs on this machine"
             return helpers._error("ValidationError", text)
@@ -92,6 +100,19 @@ def _showing(stack: RunningStack, act: _Action) -> _Action:
             cloudformation._stacks = stored
 
     return acted
+
+
+def _holder(physical: str, stacks: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Returns the name of the stack that has a resource of this physical id, or None."""
+    return next(
+        (
+            name
+            for name, record in stacks.items()
+            for resource in record.get("_resources", {}).values()
+            if resource.get("PhysicalResourceId") == physical
+        ),
+        None,
+    )
 
 
 def _reference(kind: str, reference: str) -> str:

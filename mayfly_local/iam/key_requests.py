@@ -28,16 +28,29 @@ def key_actions(
     if operation in _ON_NO_KEY:
         yield operation, "*"
     elif operation == "ReEncrypt":
-        source = arguments.get("SourceKeyId") or _key_of(arguments.get("CiphertextBlob"))
-        yield "ReEncryptFrom", _arn(source, arn_of)
+        yield from _on_ciphertext("ReEncryptFrom", "SourceKeyId", arguments, arn_of)
         yield "ReEncryptTo", _arn(arguments.get("DestinationKeyId"), arn_of)
     elif operation in ("CreateAlias", "DeleteAlias", "UpdateAlias"):
         alias = str(arguments.get("AliasName"))
         yield operation, f"arn:aws:kms:{REGION}:{ACCOUNT}:{alias}"
         yield operation, _arn(arguments.get("TargetKeyId") or alias, arn_of)
+    elif operation == "Decrypt":
+        yield from _on_ciphertext(operation, "KeyId", arguments, arn_of)
     else:
-        named = arguments.get("KeyId") or _key_of(arguments.get("CiphertextBlob"))
-        yield operation, _arn(named, arn_of)
+        yield operation, _arn(arguments.get("KeyId"), arn_of)
+
+
+def _on_ciphertext(
+    action: str, member: str, arguments: Mapping[str, Any], arn_of: Callable[[str], str | None]
+) -> Iterator[tuple[str, str]]:
+    """Yields the action on the key that a request names, or else on the one of its ciphertext.
+
+    Bytes that no key has encrypted need no permission: KMS refuses them as InvalidCiphertext.
+    """
+    if arguments.get(member):
+        yield action, _arn(arguments[member], arn_of)
+    elif (found := arn_of(_key_of(arguments.get("CiphertextBlob")))) is not None:
+        yield action, found
 
 
 def _key_of(ciphertext: Any) -> str:

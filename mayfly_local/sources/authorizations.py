@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from mayfly_local.account import ACCOUNT
 from mayfly_local.application.apis import ApiKind, Authorizer, AuthorizerKind
@@ -330,7 +330,7 @@ def _context_value(name: str, call: Call) -> str | None:
     request = call.request
     known = {
         "httpMethod": request.method,
-        "path": unquote(call.staged_path),
+        "path": call.staged_path if call.api.kind is ApiKind.REST else call.shown_path,
         "resourcePath": call.route.path,
         "routeKey": call.route.key,
         "stage": call.stage.name,

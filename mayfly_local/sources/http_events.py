@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from mayfly_local.account import ACCOUNT, REGION
 from mayfly_local.application.apis import ApiKind
@@ -114,7 +114,7 @@ def _common(call: Call) -> dict[str, Any]:
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": route.key,
-        "rawPath": unquote(call.staged_path),
+        "rawPath": call.shown_path,
         "rawQueryString": request.query,
         "headers": headers,
         "requestContext": {
@@ -125,7 +125,7 @@ def _common(call: Call) -> dict[str, Any]:
             "domainPrefix": domain.split(".")[0],
             "http": {
                 "method": request.method,
-                "path": unquote(call.staged_path),
+                "path": call.shown_path,
                 "protocol": request.protocol,
                 "sourceIp": request.source_ip,
                 "userAgent": headers.get("user-agent", ""),

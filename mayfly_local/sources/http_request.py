@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from aiohttp import web
 
-from mayfly_local.application.apis import Api, Route, Stage
+from mayfly_local.application.apis import Api, ApiKind, Route, Stage
 from mayfly_local.ports.http_server import Connection
 
 __all__ = ["Call", "HttpRequest", "forwarded", "read_request"]
@@ -67,6 +68,18 @@ class Call:
     def staged_path(self) -> str:
         """The path with the stage, as the caller of a deployed API sends it."""
         return self.path if self.stage.name == "$default" else f"/{self.stage.name}{self.path}"
+
+    @property
+    def shown_path(self) -> str:
+        """The path with the stage, as format 2.0 has it: decoded, but not for a function URL.
+
+        No page of AWS says it. An HTTP API does so in AWS's own tests, and a function URL in
+        events captured from it.
+        https://github.com/aws/aws-lambda-dotnet (HttpContextExtensions of the test tool)
+        https://github.com/middleapi/standard-server/pull/93
+        """
+        is_encoded = self.api.kind is ApiKind.URL
+        return self.staged_path if is_encoded else unquote(self.staged_path)
 
 
 def read_request(raw: web.BaseRequest, body: bytes) -> HttpRequest:

@@ -1,5 +1,8 @@
 """Events of payload format 1.0, for functions and authorizers of REST and HTTP APIs.
 
+Paths stay percent-encoded, as the client sent them, and so do the path parameters of a REST API.
+https://github.com/aws/aws-lambda-dotnet (HttpContextExtensions of the test tool)
+https://github.com/serverless/serverless/issues/5037
 https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
 Page http-api-develop-integrations-lambda of
 https://docs.aws.amazon.com/apigateway/latest/developerguide/
@@ -12,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from mayfly_local.account import ACCOUNT
 from mayfly_local.application.apis import ApiKind
@@ -115,7 +118,7 @@ def _common(call: Call) -> dict[str, Any]:
     query = parse_qsl(request.query, keep_blank_values=True)
     event: dict[str, Any] = {
         "resource": route.path,
-        "path": unquote(call.path if is_rest else call.staged_path),
+        "path": call.path if is_rest else call.staged_path,
         "httpMethod": request.method,
         # Of several values, the single one is the last.
         "headers": dict(headers),
@@ -148,7 +151,7 @@ def request_context(call: Call) -> dict[str, Any]:
             "sourceIp": request.source_ip,
             "userAgent": request.header("user-agent"),
         },
-        "path": unquote(call.staged_path),
+        "path": call.staged_path,
         "protocol": request.protocol,
         "requestId": call.request_id,
         "requestTime": datetime.fromtimestamp(now, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000"),

@@ -30,13 +30,14 @@ def match(
     The most specific path wins, then the method before ANY.
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
     A REST API ignores a slash at the end, and finds the resource before the method: a method that
-    the most specific resource lacks is not looked for in others.
+    the most specific resource lacks is not looked for in others. Its path parameters stay
+    percent-encoded; those of an HTTP API are decoded.
     """
     if kind is ApiKind.REST and len(path) > 1:
         path = path.removesuffix("/")
     candidates = []
     for route in routes:
-        parameters = _path_parameters(route.path, path)
+        parameters = _path_parameters(route.path, path, is_decoded=kind is not ApiKind.REST)
         if parameters is not None and (kind is ApiKind.REST or route.method in (method, "ANY")):
             candidates.append((_specificity(route, kind), route, parameters))
     if not candidates:
@@ -70,21 +71,22 @@ def _specificity(route: Route, kind: ApiKind) -> tuple[int, tuple[int, ...], int
     return (1 + is_whole, parts, int(route.method != "ANY"))
 
 
-def _path_parameters(template: str, path: str) -> dict[str, str] | None:
+def _path_parameters(template: str, path: str, *, is_decoded: bool) -> dict[str, str] | None:
     if template == "$default":
         return {}
+    read = unquote if is_decoded else str
     wanted, actual = template.split("/"), path.split("/")
     parameters: dict[str, str] = {}
     for index, part in enumerate(wanted):
         if part.startswith("{") and part.endswith("+}"):
             rest = "/".join(actual[index:])
-            return {**parameters, part[1:-2]: unquote(rest)} if rest else None
+            return {**parameters, part[1:-2]: read(rest)} if rest else None
         if index >= len(actual):
             return None
         if part.startswith("{"):
             if not actual[index]:
                 return None
-            parameters[part[1:-1]] = unquote(actual[index])
+            parameters[part[1:-1]] = read(actual[index])
         elif part != unquote(actual[index]):
             return None
     return parameters if len(wanted) == len(actual) else None

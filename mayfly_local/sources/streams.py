@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
@@ -47,6 +47,20 @@ _USELESS_ITERATOR: Final = {"ExpiredIteratorException", "TrimmedDataAccessExcept
 class _Batch:
     records: list[dict[str, Any]]
     retries: int = 0
+
+
+class _Attempt(NamedTuple):
+    """A call of the function with a batch. It may reply with failed records, and not fail."""
+
+    request_id: str
+    number: int
+    has_failed: bool
+
+    @property
+    def response_context(self) -> dict[str, Any]:
+        """Returns the facts about the response of the call, for a report."""
+        error = {"functionError": "Unhandled"} if self.has_failed else {}
+        return {"statusCode": 200, "executedVersion": "$LATEST", **error}
 
 
 class StreamPoller:
@@ -225,7 +239,7 @@ class StreamPoller:
             function=self._source.function,
         )
         facts = {"startSequenceNumber": "0", "endSequenceNumber": "0", "batchSize": 0}
-        while not await self._report(shard, "RecordAgeExceeded", 0, facts, []):
+        while not await self._report(shard, "RecordAgeExceeded", facts, []):
             await self._pause(_REPORT_PAUSE)
             if self._stopping.is_set():  # The next start reports it.
                 return
@@ -236,7 +250,7 @@ class StreamPoller:
         todo = [batch]
         while todo and not self._stopping.is_set():
             batch = todo.pop(0)
-            left = await self._attempt(batch.records)
+            left, attempt = await self._attempt(batch)
             if not left:
                 continue
             is_exhausted = (
@@ -247,19 +261,21 @@ class StreamPoller:
                 half = len(left) // 2
                 todo[:0] = [_Batch(left[:half], batch.retries), _Batch(left[half:], batch.retries)]
             elif is_exhausted or self._is_too_old(left[0]):
-                await self._discard(shard, left, batch.retries)
+                await self._discard(shard, left, attempt)
             else:
                 todo.insert(0, _Batch(left, batch.retries + 1))
                 await self._pause(min(0.1 * 2**batch.retries, _LONGEST_BACKOFF))
 
-    async def _attempt(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def _attempt(self, batch: _Batch) -> tuple[list[dict[str, Any]], _Attempt]:
         """Calls the function and returns the records that must be delivered again.
 
         These are all records from the first failed one on.
         """
+        records = batch.records
+        invocation = Invocation.of({"Records": records})
         self._running += 1
         try:
-            result = await self._invoke(self._source.function, Invocation.of({"Records": records}))
+            result = await self._invoke(self._source.function, invocation)
         finally:
             self._running -= 1
         numbers = [self._feed.number(record) for record in records]
@@ -267,16 +283,18 @@ class StreamPoller:
         first = next(
             (index for index, number in enumerate(numbers) if number in failed), len(records)
         )
-        return records[first:]
+        return records[first:], _Attempt(
+            invocation.request_id, batch.retries + 1, isinstance(result, Failure)
+        )
 
-    async def _discard(self, shard: str, records: list[dict[str, Any]], retries: int) -> None:
+    async def _discard(self, shard: str, records: list[dict[str, Any]], attempt: _Attempt) -> None:
         numbers = [self._feed.number(record) for record in records]
         self._log.event(
             "batch discarded",
             "ERROR",
             stream=self._source.stream_arn,
             records=len(records),
-            retries=retries,
+            retries=attempt.number - 1,
         )
         condition = (
             "RetryAttemptsExhausted" if not self._is_too_old(records[0]) else "RecordAgeExceeded"
@@ -291,7 +309,7 @@ class StreamPoller:
             "batchSize": len(records),
         }
         while (
-            not await self._report(shard, condition, retries + 1, facts, records)
+            not await self._report(shard, condition, facts, records, attempt)
             and not self._stopping.is_set()
         ):
             # The shard may not continue before its failed batch is reported.
@@ -301,23 +319,26 @@ class StreamPoller:
         self,
         shard: str,
         condition: str,
-        tries: int,
         facts: dict[str, Any],
         records: list[dict[str, Any]],
+        attempt: _Attempt | None = None,
     ) -> bool:
         """Reports a failed batch to the on-failure destination; returns False if that failed.
 
-        A bucket gets the records, too.
+        A bucket gets the records, too. `attempt` is the last one, if the function got the batch.
         https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
         """
         if self._source.on_failure_arn is None:
             return True
+        called = {} if attempt is None else {"responseContext": attempt.response_context}
         report = {
             "requestContext": {
+                **({} if attempt is None else {"requestId": attempt.request_id}),
                 "functionArn": self._source.function_arn,
                 "condition": condition,
-                "approximateInvokeCount": tries,
+                "approximateInvokeCount": 0 if attempt is None else attempt.number,
             },
+            **called,
             "version": "1.0",
             "timestamp": _rfc3339(self._clock()),
             self._feed.batch_info: {

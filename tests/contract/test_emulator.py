@@ -37,7 +37,8 @@ def test_no_resource_that_runs_code_can_be_made() -> None:
 
 
 def test_stack_without_state_is_described() -> None:
-    stack = RunningStack()
+    times = iter(("2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z"))
+    stack = RunningStack(lambda: next(times))
     output = {"OutputKey": "A", "OutputValue": "a"}
     resources = {"F": ["AWS::Lambda::Function", "F"]}
     stack.set({"name": "app", "text": "t", "outputs": [output], "resources": resources})
@@ -45,3 +46,5 @@ def test_stack_without_state_is_described() -> None:
     assert (record["StackName"], record["StackId"]) == ("app", stack_id("app"))
     assert (record["StackStatus"], record["Outputs"]) == ("CREATE_COMPLETE", [output])
     assert record["_resources"]["F"]["PhysicalResourceId"] == "F"
+    assert record["CreationTime"] == "2026-01-01T00:00:00.000Z"
+    assert stack.record(None) == record

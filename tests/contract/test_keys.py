@@ -110,7 +110,9 @@ def test_plaintext_has_at_most_4096_bytes(kms: Any, key: str, size: int) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["alias/none", "00000000-0000-4000-8000-000000000001"], ids=["alias", "id"]
+    "name",
+    ["alias/none", "alias/aws/s3", "00000000-0000-4000-8000-000000000001"],
+    ids=["alias", "managed", "id"],
 )
 def test_unknown_key_is_not_found(kms: Any, name: str) -> None:
     calls: list[Callable[[], Any]] = [

@@ -33,6 +33,8 @@ from mayfly_testing.stack import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLERS = ROOT / "tests" / "apps" / "misbehaving" / "handlers"
+#: https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html
+ERROR_FIELDS = {"errorMessage", "errorType", "requestId", "stackTrace"}
 LOOPS = {
     "awslambdaric": "awslambdaric",
     "our loop": str(ROOT / "mayfly_local" / "compute" / "python_runtime.py"),
@@ -192,6 +194,7 @@ def test_error_of_a_handler_has_its_type_and_the_process_continues(
         assert isinstance(failed, Failure)
         assert failed.kind == kind
         assert failed.message.startswith(message)
+        assert set(json.loads(failed.payload)) == ERROR_FIELDS
         assert facts(await environment.invoke(wish("fine")))["calls"] == 2
         await environment.stop(1)
 

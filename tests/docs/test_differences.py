@@ -151,6 +151,13 @@ HELD = {
     "`GetCallerIdentity` of a function": [
         f"{APPS}ports.py::test_caller_identity_of_a_function_is_the_root_user",
     ],
+    "An alias or a version is not visible to the function": [
+        f"{APPS}gateways.py::test_alias_is_not_visible_to_the_function",
+    ],
+    "A stack has the name of its template's folder": [
+        f"{UNIT}templates_as_written.py::"
+        "test_stack_has_the_name_of_its_folder_and_not_the_one_of_samconfig",
+    ],
     "`DescribeStacks` names no parameters": [
         f"{APPS}described_stack.py::test_template_and_events_are_those_of_the_state",
     ],
@@ -168,6 +175,12 @@ HELD = {
     "A key has material of the emulator": [
         f"{APPS}as_written.py::test_key_of_another_origin_has_material_and_one_region",
     ],
+    "Keys that AWS manages": [
+        f"{WIRE}keys.py::test_unknown_key_is_not_found",
+    ],
+    "A `SecureString` of SSM": [
+        f"{UNIT}roles.py::test_request_needs_actions_on_resources",
+    ],
     "Ciphertexts of KMS cannot be decrypted on AWS": [
         f"{WIRE}keys.py::test_bytes_that_are_no_ciphertext_are_refused",
     ],
@@ -181,6 +194,9 @@ HELD = {
     "A role outside the template is not checked": [
         f"{UNIT}differences.py::test_role_that_cannot_be_known_is_not_checked",
         f"{UNIT}differences.py::test_calls_to_an_endpoint_of_ones_own_have_no_role",
+    ],
+    "The response to `Invoke` has another `RequestId`": [
+        f"{APPS}events.py::test_function_error_comes_with_the_reply",
     ],
     "A function runs at most 10 asynchronous events": [
         f"{UNIT}invocations.py::test_backlog_of_a_function_does_not_delay_another",

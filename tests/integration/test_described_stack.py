@@ -124,6 +124,16 @@ def test_resources_have_their_types_and_ids(stack: Stack, client: Any) -> None:
     assert one["StackResourceDetail"]["PhysicalResourceId"] == found["Items"][1]
 
 
+def test_resources_are_found_by_the_id_of_one_of_them(stack: Stack, client: Any) -> None:
+    wanted = client.describe_stack_resources(StackName=NAME)["StackResources"]
+    for physical in (stack.facts["resources"]["Items"], "Hello"):
+        found = client.describe_stack_resources(PhysicalResourceId=physical)["StackResources"]
+        assert found == wanted
+    with pytest.raises(ClientError, match="Stack for no-such-id does not exist") as refused:
+        client.describe_stack_resources(PhysicalResourceId="no-such-id")
+    assert refused.value.response["Error"]["Code"] == "ValidationError"
+
+
 def test_function_reads_the_outputs_if_its_role_allows_it(stack: Stack, client: Any) -> None:
     (described,) = client.describe_stacks(StackName=NAME)["Stacks"]
     assert called(stack, "Reader") == outputs(described)

@@ -300,6 +300,9 @@ def test_function_error_comes_with_the_reply(stack: Stack) -> None:
     payload = json.loads(reply["Payload"].read())
     assert payload["errorType"] == "ValueError"
     assert payload["errorMessage"] == "asked to fail"
+    assert len(payload["requestId"]) == 36
+    assert payload["requestId"] != reply["ResponseMetadata"]["RequestId"]
+    assert any('raise ValueError("asked to fail")' in line for line in payload["stackTrace"])
 
 
 def test_end_of_the_process_is_a_function_error(stack: Stack) -> None:
@@ -400,6 +403,10 @@ def test_failing_event_arrives_at_its_destinations_after_its_retries(
     assert (context["condition"], context["approximateInvokeCount"]) == ("RetriesExhausted", 2)
     assert record["requestPayload"] == event
     assert record["responseContext"]["functionError"] == "Unhandled"
+    if way == "raises":
+        error = record["responsePayload"]
+        assert error["requestId"] == context["requestId"]
+        assert "raise " in error["stackTrace"][-1]
     (item,) = [item for item in stack.items("Seen") if item["id"]["S"] == context["requestId"]]
     assert item["tries"] == {"N": "2"}
     dead = message(stack, "Dead", event["what"])

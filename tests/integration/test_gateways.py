@@ -74,15 +74,35 @@ def test_alias_is_the_function(stack: Stack) -> None:
     assert ask(stack, "Rest", "/echo/plain").text == "hello"
 
 
+def test_alias_is_not_visible_to_the_function(stack: Stack) -> None:
+    event = json.dumps({"pathParameters": {"what": "context"}}).encode()
+    reply = stack.client("lambda").invoke(FunctionName="Echo", Qualifier="live", Payload=event)
+    arn, version = json.loads(reply["Payload"].read())["body"].split()
+    assert (arn.rpartition(":")[2], version) == ("Echo", "$LATEST")
+
+
 # ---------------------------------------------------------------- REST: routes and errors
 
 
 def test_greedy_parameter_takes_the_rest_of_the_path(stack: Stack) -> None:
     event = ask(stack, "Rest", "/rest/a/b%20c/d").json()
     assert event["resource"] == "/rest/{proxy+}"
-    assert event["path"] == "/rest/a/b c/d"
-    assert event["pathParameters"] == {"proxy": "a/b c/d"}
-    assert event["requestContext"]["path"] == "/Prod/rest/a/b c/d"
+    assert event["path"] == "/rest/a/b%20c/d"
+    assert event["pathParameters"] == {"proxy": "a/b%20c/d"}
+    assert event["requestContext"]["path"] == "/Prod/rest/a/b%20c/d"
+
+
+def test_path_of_a_rest_api_stays_encoded(stack: Stack) -> None:
+    event = ask(stack, "Hand", "/items/%40x").json()
+    assert (event["path"], event["pathParameters"]) == ("/items/%40x", {"id": "%40x"})
+
+
+def test_path_of_an_http_api_is_decoded_in_format_2_only(stack: Stack) -> None:
+    event = ask(stack, "Http", "/say/%40x").json()
+    assert (event["rawPath"], event["requestContext"]["http"]["path"]) == ("/prod/say/@x",) * 2
+    assert event["pathParameters"] == {"what": "@x"}
+    event = ask(stack, "Http", "/old/%40x").json()
+    assert (event["path"], event["pathParameters"]) == ("/prod/old/%40x", {"what": "@x"})
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("POST", "/rest/a")])
@@ -563,6 +583,11 @@ def test_function_url_takes_every_method_and_path(stack: Stack) -> None:
     assert (context["stage"], context["http"]["method"]) == ("$default", "PUT")
     assert context["accountId"] == "anonymous"
     assert json.loads(json.dumps(event))["body"] == "hi"
+
+
+def test_path_of_a_function_url_stays_encoded(stack: Stack) -> None:
+    event = ask(stack, "EchoUrl", "/a%2Fb/%40x").json()
+    assert event["rawPath"] == event["requestContext"]["http"]["path"] == "/a%2Fb/%40x"
 
 
 def test_function_url_has_its_own_cors(stack: Stack) -> None:

@@ -101,8 +101,6 @@ def _code(name: str, properties: dict[str, Any], template: Template, report: Rep
         image = read_image(metadata, template)
         if isinstance(image, str):
             return f"a function of an image: {image}"
-        if metadata.get("DockerBuildArgs"):
-            report.accepted(name, "DockerBuildArgs")
         return _code_of_image(name, image, properties.get("ImageConfig") or {}, report)
     if not runtime.startswith("python3"):
         return f"a function of the runtime {runtime}"
@@ -118,6 +116,8 @@ def _code_of_image(
     """Returns the code of a function of an image; `config` is its ImageConfig."""
     match config.get("Command"):
         case None | []:
+            if image.handler is None:
+                return "a function of an image: its Dockerfile has no handler in CMD"
             handler = image.handler
         case [str(handler)]:
             pass

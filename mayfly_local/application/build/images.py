@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -38,6 +38,8 @@ _SWITCHES: Final = {
     "--disable-pip-version-check", "--no-cache", "--no-cache-dir", "--no-compile", "--no-input",
     "--prefer-binary", "--quiet", "--root-user-action=ignore", "--system", "--upgrade", "-U", "-q",
 }  # fmt: skip
+_REQUIREMENTS: Final = "requirements.txt"
+_VARIABLE: Final = re.compile(r"\$(?:\{(?P<name>\w+)\}|(?P<bare>\w+))")
 #: Packages that install others.
 _TOOLS: Final = {"pip", "setuptools", "wheel"}
 #: Most letters of a line that a message shows.
@@ -48,11 +50,12 @@ _SHOWN: Final = 60
 class Image:
     """A function of an image: its folder and handler, and what else its Dockerfile gives it.
 
-    `packages` are requirements that it installs by name, `variables` those of ENV.
+    `packages` are requirements that it installs by name, `variables` those of ENV. `handler` is
+    None without a CMD.
     """
 
     folder: Path
-    handler: str
+    handler: str | None
     runtime: str = _ANY_RUNTIME
     variables: dict[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
@@ -78,28 +81,86 @@ def read_image(metadata: dict[str, Any], template: Template) -> Image | str:
     path = context / str(metadata.get("Dockerfile") or "Dockerfile")
     if not path.is_file():
         return "its image has no Dockerfile here"
-    lines = list(_lines(path.read_text(errors="replace")))
+    arguments = metadata.get("DockerBuildArgs") or {}
+    lines = list(_expanded(_lines(path.read_text(errors="replace")), arguments))
     bases = [line.text for line in lines if line.word == "FROM"]
     base = _BASE_IMAGE.fullmatch(re.sub(r"(?i) +AS +\S+$", "", bases[0])) if bases else None
     if len(bases) != 1 or base is None:
         return "its image is not AWS's for Python"
     if other := next((line.word for line in lines if line.word not in _KNOWN), None):
         return f"its Dockerfile has {other}"
-    handlers = re.findall(r'"([^"]+)"', " ".join(line.text for line in lines if line.word == "CMD"))
+    commands = [line.text for line in lines if line.word == "CMD"]
+    # The last one counts.
+    handlers = re.findall(r'"([^"]+)"', commands[-1]) if commands else [None]
     if len(handlers) != 1:
         return "its Dockerfile has no handler in CMD"
     folder = _copied_folder(lines, context)
     if isinstance(folder, str):
         return folder
     where = os.path.relpath(path, template.folder)
+    listed = context / _REQUIREMENTS
     version = base["version"]
     return _with_effects(
-        Image(folder, handlers[0], f"python{version}" if version else _ANY_RUNTIME), lines, where
+        Image(folder, handlers[0], f"python{version}" if version else _ANY_RUNTIME),
+        lines,
+        where,
+        listed if any(_copies_requirements(line) for line in lines) else None,
     )
 
 
-def _with_effects(image: Image, lines: list[_Line], where: str) -> Image:
-    """Returns an image with the effects of its RUN, ENV and WORKDIR, and the lines without one."""
+def _expanded(lines: Iterable[_Line], given: Mapping[str, Any]) -> Iterator[_Line]:
+    """Yields the instructions with the values of ARG and ENV, as far as they are known.
+
+    `given` are the arguments of the build, which come before the values of ARG.
+    https://docs.docker.com/reference/dockerfile/#environment-replacement
+    """
+    before: dict[str, str] = {}
+    known: dict[str, str] = {}
+    for line in lines:
+        # The shell of a container would expand CMD, and Lambda has none.
+        text = line.text if line.word == "CMD" else _replaced(line.text, known)
+        match line.word:
+            case "FROM":  # Earlier arguments end here, unless an ARG names them again.
+                before, known = known, {}
+            case "ENV":
+                known |= _variables(text) or {}
+            case "ARG":
+                for name, value in _arguments(text).items():
+                    chosen = given.get(name, before.get(name) if value is None else value)
+                    if chosen is not None:
+                        known[name] = str(chosen)
+        yield line._replace(text=text)
+
+
+def _replaced(text: str, known: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(
+        lambda match: known.get(match["name"] or match["bare"], match[0]),
+        text,
+    )
+
+
+def _arguments(text: str) -> dict[str, str | None]:
+    """Returns the names of ARG, each with its value, or None if it has none."""
+    try:
+        pairs = [word.partition("=") for word in shlex.split(text)]
+    except ValueError:
+        return {}
+    return {name: value if sign else None for name, sign, value in pairs}
+
+
+def _copies_requirements(line: _Line) -> bool:
+    """Returns whether an instruction copies the requirements.txt of the context alone."""
+    if line.word != "COPY" or line.text.startswith("--"):
+        return False
+    *sources, _ = re.findall(r'[^\s\[\],"]+', line.text) or [""]
+    return [source.removeprefix("./") for source in sources] == [_REQUIREMENTS]
+
+
+def _with_effects(image: Image, lines: list[_Line], where: str, listed: Path | None) -> Image:
+    """Returns an image with the effects of its RUN, ENV and WORKDIR, and the lines without one.
+
+    `listed` is a requirements.txt that is copied next to the folder.
+    """
     variables: dict[str, str] = {}
     packages: list[str] = []
     missed = []
@@ -108,7 +169,7 @@ def _with_effects(image: Image, lines: list[_Line], where: str) -> Image:
             has_effect = (found := _variables(line.text)) is not None
             variables |= found or {}
         elif line.word == "RUN":
-            has_effect = (names := _installed(line.text, image.folder)) is not None
+            has_effect = (names := _installed(line.text, image.folder, listed)) is not None
             packages += names or []
         elif line.word == "WORKDIR":
             has_effect = not _below_root(line.text)
@@ -125,7 +186,7 @@ def _with_effects(image: Image, lines: list[_Line], where: str) -> Image:
 
 def _copied_folder(lines: list[_Line], context: Path) -> Path | str:
     """Returns the folder whose content COPY puts into the task root, or the reason against it."""
-    folders, work = set(), ""
+    folders, lists, work = set[Path](), set[Path](), ""
     for line in lines:
         if line.word == "WORKDIR":
             work = line.text
@@ -136,8 +197,13 @@ def _copied_folder(lines: list[_Line], context: Path) -> Path | str:
             return f"its Dockerfile copies to {target}"
         if _below_root(work) and not target.startswith(("/", "$")):
             return f"its Dockerfile copies to {target} of {work}"
+        if _copies_requirements(line):
+            lists.add(context)
+            continue
         for source in sources:
             folders |= {_copied(context, source)}
+    # A requirements.txt comes from the context, and is also copied next to another folder.
+    folders = folders or lists
     if len(folders) > 1:
         return "its Dockerfile copies more than one folder"
     folder = next(iter(folders), context).resolve()
@@ -169,7 +235,7 @@ def _variables(text: str) -> dict[str, str] | None:
     return {name: value for name, _, value in pairs}
 
 
-def _installed(text: str, folder: Path) -> list[str] | None:
+def _installed(text: str, folder: Path, listed: Path | None) -> list[str] | None:
     """Returns the packages that RUN installs by name, or None if it does something else, too.
 
     The function's own requirements.txt is installed in any case.
@@ -177,7 +243,7 @@ def _installed(text: str, folder: Path) -> list[str] | None:
     names: list[str] = []
     for command in re.split(r"&&|;", _shell(text)):
         match = _PIP.fullmatch(command.strip())
-        if match is None or (found := _requirements(match["arguments"], folder)) is None:
+        if match is None or (found := _requirements(match["arguments"], folder, listed)) is None:
             return None
         names += found
     return [name for name in names if Requirement(name).name.lower() not in _TOOLS]
@@ -193,13 +259,13 @@ def _shell(text: str) -> str:
     return re.sub(r"^(?:--\S+ +)+", "", text)
 
 
-def _requirements(arguments: str, folder: Path) -> list[str] | None:
+def _requirements(arguments: str, folder: Path, listed: Path | None) -> list[str] | None:
     """Returns the names of `pip install`, or None if it installs otherwise than pip does here."""
     try:
         words = iter(shlex.split(arguments))
     except ValueError:
         return None
-    names = []
+    names: list[str] = []
     for word in words:
         option, _, value = word.partition("=") if word.startswith("--") else (word, "", "")
         if word in _SWITCHES:
@@ -208,14 +274,33 @@ def _requirements(arguments: str, folder: Path) -> list[str] | None:
             if _below_root(value or next(words, "-")):
                 return None
         elif option in ("-r", "--requirement"):
-            file = _below_root(value or next(words, "-"))
-            if file != "requirements.txt" or not (folder / file).is_file():
+            found = _names_of(_below_root(value or next(words, "-")), folder, listed)
+            if found is None:
                 return None
+            names += found
         elif _is_requirement(word):
             names.append(word)
         else:
             return None
     return names
+
+
+def _names_of(file: str, folder: Path, listed: Path | None) -> list[str] | None:
+    """Returns the packages of `pip install -r` that are not installed in any case, or None."""
+    if file != _REQUIREMENTS:
+        return None
+    if (folder / file).is_file():
+        return []
+    return None if listed is None else _names_in(listed)
+
+
+def _names_in(file: Path) -> list[str] | None:
+    """Returns the packages that a requirements.txt names, or None if it has anything else."""
+    if not file.is_file():
+        return None
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in file.read_text().splitlines()]
+    names = [line for line in lines if line]
+    return names if all(map(_is_requirement, names)) else None
 
 
 def _is_requirement(word: str) -> bool:

@@ -32,6 +32,7 @@ KEY, OTHER_KEY, ALIAS = (
     for name in (f"key/{KEY_ID}", "key/other", "alias/orders")
 )
 #: A ciphertext of the emulator begins with the id of its key.
+NO_CIPHERTEXT = base64.b64encode(b"plaintext-value").decode()
 SEALED = base64.b64encode(KEY_ID.encode() + b"sealed").decode()
 
 
@@ -144,6 +145,11 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
             {("ssm:GetParameter", "arn:aws:ssm:us-east-1:000000000000:parameter/a/b")},
         ),
         (
+            Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameter"},
+            b'{"Name": "/secure", "WithDecryption": true}'),
+            {("ssm:GetParameter", "arn:aws:ssm:us-east-1:000000000000:parameter/secure")},
+        ),
+        (
             Request("ssm", "POST", "/", {}, {"x-amz-target": "AmazonSSM.GetParameters"},
             b'{"Names": ["/a/b:3", "arn:aws:ssm:us-east-1:1:parameter/c"]}'),
             {("ssm:GetParameters",
@@ -156,6 +162,10 @@ def s3(method: str, path: str, headers: dict[str, str] | None = None, **query: s
                 ("Encrypt", {"KeyId": KEY}, [("Encrypt", KEY)]),
                 ("Encrypt", {"KeyId": "alias/orders"}, [("Encrypt", KEY)]),
                 ("Decrypt", {"CiphertextBlob": SEALED}, [("Decrypt", KEY)]),
+                ("Decrypt", {"CiphertextBlob": NO_CIPHERTEXT}, []),
+                ("Decrypt", {"CiphertextBlob": NO_CIPHERTEXT, "KeyId": KEY}, [("Decrypt", KEY)]),
+                ("ReEncrypt", {"CiphertextBlob": NO_CIPHERTEXT, "DestinationKeyId": OTHER_KEY},
+                [("ReEncryptTo", OTHER_KEY)]),
                 ("ReEncrypt", {"CiphertextBlob": SEALED, "DestinationKeyId": OTHER_KEY},
                 [("ReEncryptFrom", KEY), ("ReEncryptTo", OTHER_KEY)]),
                 ("UpdateAlias", {"AliasName": "alias/orders", "TargetKeyId": OTHER_KEY},

@@ -146,17 +146,19 @@ class Run:
         *,
         starts_at: str = "TRIM_HORIZON",
         fails: bool = False,
+        reports_failures: bool = False,
         on_failure_arn: str = "arn:aws:sqs:us-east-1:000000000000:failures",
         **known: Any,
     ) -> None:
         source = StreamSource(
             name="M", function="F", stream_arn=ARN, batch_size=2, window_seconds=0,
-            reports_failures=False, starts_at=starts_at, bisects=False,
+            reports_failures=reports_failures, starts_at=starts_at, bisects=False,
             max_retries=0, max_age_seconds=None,
             on_failure_arn=on_failure_arn, patterns=(), role="F", function_arn=FUNCTION_ARN,
         )  # fmt: skip
         self.control, self.delivered = Control(), list[str]()
-        self._fails = fails
+        self.request_ids: list[str] = []
+        self._fails, self._reports_failures = fails, reports_failures
         positions = Positions(cast("Any", self.control), **known)
         self._logs = Logs(folder, form="json", out=io.StringIO())
         self.poller = StreamPoller(
@@ -165,7 +167,13 @@ class Run:
 
     async def _invoke(self, function: str, invocation: Invocation) -> Reply | Failure:
         records = json.loads(invocation.event)["Records"]
+        self.request_ids.append(invocation.request_id)
         self.delivered += [record["dynamodb"]["SequenceNumber"] for record in records]
+        if self._reports_failures:
+            failed = [
+                {"itemIdentifier": record["dynamodb"]["SequenceNumber"]} for record in records
+            ]
+            return Reply(json.dumps({"batchItemFailures": failed}).encode())
         return Failure("Error", "failed") if self._fails else Reply(b"null")
 
     def until(self, condition: Callable[[], Any]) -> None:
@@ -254,6 +262,28 @@ def test_nothing_is_read_past_an_abandoned_batch_before_it_was_reported(
     assert [report["DDBStreamBatchInfo"]["batchSize"] for report in stream.reports] == [2]
     assert stream.reports[0]["requestContext"]["functionArn"] == FUNCTION_ARN
     assert positions == [[], []], "no position was kept before the report was taken"
+
+
+@pytest.mark.parametrize(
+    ("has_raised", "error"),
+    [(True, {"functionError": "Unhandled"}), (False, {})],
+    ids=["raised", "reported failed items"],
+)
+def test_report_names_the_last_call_of_the_function(
+    tmp_path: Path, has_raised: bool, error: dict[str, str]
+) -> None:
+    stream = Stream(2)
+    run = Run(tmp_path, stream, fails=has_raised, reports_failures=not has_raised)
+    run.until(lambda: stream.reports)
+    (report,) = stream.reports
+    assert report["requestContext"] == {
+        "requestId": run.request_ids[-1],
+        "functionArn": FUNCTION_ARN,
+        "condition": "RetryAttemptsExhausted",
+        "approximateInvokeCount": 1,
+    }
+    context = {"statusCode": 200, "executedVersion": "$LATEST", **error}
+    assert report["responseContext"] == context
 
 
 def test_bucket_gets_the_report_with_its_records_under_lambdas_names(tmp_path: Path) -> None:

@@ -146,6 +146,10 @@ Resources:
         (["COPY app.py requirements.txt ./", "RUN pip install -r requirements.txt",
           'CMD ["app.handler"]'], "image"),
         (["# a comment", "COPY src/* ${LAMBDA_TASK_ROOT}/", 'CMD [ "app.handler" ]'], "image/src"),
+        (["COPY . ./", 'CMD ["app.none", "x"]', 'CMD ["app.handler"]'], "image"),
+        (['ARG FUNCTION_DIR="/var/task"', "COPY app.py ${FUNCTION_DIR}", 'CMD ["app.handler"]'],
+         "image"),
+        (["ENV ROOT=/var/task", "COPY src/ $ROOT/", 'CMD ["app.handler"]'], "image/src"),
         (["COPY . $LAMBDA_TASK_ROOT", 'ENV A=b \\\n  C=d', 'CMD ["app.handler"]'], "image"),
     ],
 )  # fmt: skip
@@ -243,11 +247,45 @@ def test_command_of_an_image_is_its_handler_and_other_settings_are_named(
         assert made.functions["F"].handler == "app.other"
 
 
-def test_arguments_of_an_images_build_are_accepted(tmp_path: Path) -> None:
-    text = 'FROM public.ecr.aws/lambda/python:3.13\nCMD ["app.handler"]'
-    write(tmp_path / "image" / "Dockerfile", text)
-    template = IMAGE.replace("DockerTag: v1", "DockerBuildArgs: {A: b}")
-    assert any("F: DockerBuildArgs" in line for line in table(built(tmp_path, template).parts))
+def test_command_of_an_image_needs_no_cmd(tmp_path: Path) -> None:
+    write(tmp_path / "image" / "Dockerfile", "FROM public.ecr.aws/lambda/python:3.13\nCOPY . ./")
+    command = "PackageType: Image, ImageConfig: {Command: [app.other]}"
+    made = built(tmp_path, IMAGE.replace("PackageType: Image", command))
+    assert made.functions["F"].handler == "app.other"
+
+
+def test_requirements_may_be_copied_next_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "image" / "src").mkdir(parents=True)
+    lines = [
+        "FROM public.ecr.aws/lambda/python:3.13",
+        "COPY requirements.txt ${LAMBDA_TASK_ROOT}",
+        "RUN pip install -r requirements.txt",
+        "COPY src/ ${LAMBDA_TASK_ROOT}",
+        'CMD ["app.handler"]',
+    ]
+    write(tmp_path / "image" / "Dockerfile", "\n".join(lines))
+    write(tmp_path / "image" / "requirements.txt", "# why\npandas>=2  # tables\n\nnumpy\n")
+    made = built(tmp_path, IMAGE)
+    function = made.functions["F"]
+    assert (function.code, absent(made)) == (tmp_path / "image" / "src", [])
+    assert function.packages == ("pandas>=2", "numpy")
+    write(tmp_path / "image" / "requirements.txt", "-r other.txt")
+    missed = "F: line 3 of image/Dockerfile: RUN pip install -r requirements.txt"
+    assert absent(built(tmp_path, IMAGE)) == [missed]
+
+
+def test_arguments_of_an_images_build_come_before_those_of_arg(tmp_path: Path) -> None:
+    lines = [
+        "ARG PYTHON=3.12",
+        "FROM public.ecr.aws/lambda/python:${PYTHON}",
+        "ARG A=default B=kept PYTHON",
+        "ENV SET=$A-$B-$PYTHON",
+        'CMD ["app.handler"]',
+    ]
+    write(tmp_path / "image" / "Dockerfile", "\n".join(lines))
+    template = IMAGE.replace("DockerTag: v1", "DockerBuildArgs: {A: given}")
+    function = built(tmp_path, template).functions["F"]
+    assert (function.runtime, function.variables) == ("python3.12", {"SET": "given-kept-3.12"})
 
 
 @pytest.mark.parametrize(
@@ -397,6 +435,15 @@ def test_file_of_overrides_is_read(tmp_path: Path, name: str, content: str) -> N
     write(tmp_path / "samconfig.yaml", SAVED % f'"file://{name}"')
     write(tmp_path / name, content)
     assert read(tmp_path, STAGE).parameters == {"Stage": "my stage"}
+
+
+def test_stack_has_the_name_of_its_folder_and_not_the_one_of_samconfig(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    saved = '[default.deploy.parameters]\nstack_name = "other"\nparameter_overrides = "Stage=x"\n'
+    write(folder / "samconfig.toml", saved)
+    assert read(folder, STAGE).name.endswith("shop")
+    assert read(folder, STAGE).parameters == {"Stage": "x"}
 
 
 def test_of_several_samconfig_files_the_first_of_toml_yaml_yml_is_read(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ def handler(event, context):
         raise ValueError("on purpose")
     if what == "own-url":
         return {"statusCode": 200, "body": os.environ["OWN_URL"]}
+    if what == "context":
+        names = [context.invoked_function_arn, context.function_version]
+        return {"statusCode": 200, "body": " ".join(names)}
     if what in REPLIES:
         return REPLIES[what]
     import json
