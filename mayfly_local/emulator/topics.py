@@ -16,6 +16,7 @@ from ministack.services import sns
 from ministack.services.cloudformation import provisioners
 
 from mayfly_local.account import REGION
+from mayfly_local.application.patterns import check_pattern, matches
 from mayfly_local.emulator.deliveries import queue_exists, send_to_queue
 
 if TYPE_CHECKING:
@@ -120,9 +121,7 @@ class _Fanout:
             text = sns._resolve_message_for_protocol(
                 message, message_structure, subscription["protocol"]
             )
-            if subscription.get("confirmed") and sns._matches_filter_policy(
-                subscription, attributes, text
-            ):
+            if subscription.get("confirmed") and _accepts(subscription, attributes, text):
                 envelope = _envelope(
                     subscription, text, message_id=message_id, subject=subject,
                     attributes=attributes,
@@ -164,6 +163,48 @@ class _Fanout:
             send_to_queue(dead, json.dumps(queue_body(envelope)), group=group)
         else:
             _LOG.warning("a message of a topic was not delivered: there is no %s", endpoint)
+
+
+def _accepts(subscription: Mapping[str, Any], attributes: Mapping[str, Any], message: str) -> bool:
+    """Returns whether the filter policy of a subscription accepts a message.
+
+    A policy of bodies is a pattern as EventBridge has it: it looks into lists of objects, too.
+    https://docs.aws.amazon.com/sns/latest/dg/sns-message-filtering.html
+    """
+    settings = subscription.get("attributes", {})
+    if settings.get("FilterPolicyScope") == "MessageBody":
+        try:
+            policy = json.loads(settings.get("FilterPolicy") or "{}")
+            check_pattern(policy)
+        except ValueError:  # The emulator takes policies that AWS refuses, and has its own rules.
+            pass
+        else:
+            return not policy or _matches_body(policy, message)
+    return bool(sns._matches_filter_policy(subscription, attributes, message))
+
+
+def _matches_body(policy: dict[str, Any], message: str) -> bool:
+    try:
+        body = json.loads(message)
+    except ValueError:
+        return False
+    # `exists: false` does not match a body without any property.
+    return bool(body) and matches(_with_present_values(policy), body)
+
+
+def _with_present_values(policy: Any) -> Any:
+    """Returns a policy in which `exists: true` asks for a value that is not null and not empty.
+
+    A null is enough for EventBridge.
+    https://docs.aws.amazon.com/sns/latest/dg/string-value-matching.html
+    """
+    if isinstance(policy, list):
+        return [_with_present_values(member) for member in policy]
+    if policy == {"exists": True}:
+        return {"anything-but": [None, ""]}
+    if isinstance(policy, dict):
+        return {name: _with_present_values(member) for name, member in policy.items()}
+    return policy
 
 
 def lambda_event(subscription_arn: str, envelope: Mapping[str, Any]) -> dict[str, Any]:
