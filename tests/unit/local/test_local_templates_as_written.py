@@ -794,6 +794,94 @@ def test_nested_stack_of_a_local_template_is_part_of_the_application(
 
 
 @pytest.mark.parametrize(
+    ("given", "condition", "made"),
+    [
+        ("!Ref Tab", "!Not [!Equals [!Ref T, '']]", True),
+        ("!Ref Tab", "!Equals [!Ref T, '']", False),
+        ("!GetAtt Tab.Arn", "!Not [!Equals [!Ref T, '']]", True),
+        ("!Sub '${Tab}-x'", "!Not [!Equals [!Ref T, '']]", True),
+        ("!Ref Named", "!Equals [!Ref T, orders-dev]", True),
+        ("!Ref Named", "!Equals [!Sub 'all/${T}', all/orders-dev]", True),
+        ("!Ref Named", "!Equals [!Ref T, orders-prod]", False),
+        ("!If [IsDev, !Ref Named, '']", "!Equals [!Ref T, orders-dev]", True),
+        ("!If [IsProd, !Ref Named, '']", "!Equals [!Ref T, '']", True),
+        ("!GetAtt Size.Value", "!Equals [!Ref T, '512']", True),
+        ("!GetAtt Other.Outputs.Empty", "!Equals [!Ref T, '']", True),
+        ("!GetAtt Other.Outputs.Name", "!Equals [!Ref T, orders-dev]", True),
+        ("!GetAtt Elsewhere.Outputs.Name", "!Not [!Equals [!Ref T, '']]", True),
+        ("plain", "!Equals [!Ref T, plain]", True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("depth", [1, 2])
+def test_condition_of_a_nested_stack_has_the_value_that_a_resource_gives(
+    tmp_path: Path, given: str, condition: str, made: bool, depth: int
+) -> None:
+    write(
+        tmp_path / "c.yaml",
+        f"""\
+        Parameters: {{T: {{Type: String, Default: ''}}}}
+        Conditions:
+          Has: {condition}
+          Also: !And [!Condition Has, !Condition Has]
+        Resources:
+          Q: {{Type: AWS::SQS::Queue, Condition: Has}}
+          R: {{Type: AWS::SQS::Queue, Condition: Also}}
+        Outputs: {{T: {{Value: !Ref T}}}}
+        """,
+    )
+    write(
+        tmp_path / "between.yaml",
+        """\
+        Parameters: {Passed: {Type: String, Default: ''}}
+        Resources:
+          Child: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: ./c.yaml,
+                  Parameters: {T: !Ref Passed}}}
+        """,
+    )
+    write(
+        tmp_path / "other.yaml",
+        """\
+        Resources: {U: {Type: AWS::DynamoDB::Table, Properties: {TableName: orders-dev}}}
+        Outputs: {Empty: {Value: ''}, Name: {Value: !Ref U}}
+        """,
+    )
+    url, parameter = ("c.yaml", "T") if depth == 1 else ("between.yaml", "Passed")
+    text = f"""\
+{SAM}Parameters: {{Stage: {{Type: String, Default: dev}}}}
+Conditions: {{IsDev: !Equals [!Ref Stage, dev], IsProd: !Not [!Condition IsDev]}}
+Resources:
+  Child: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: ./{url},
+          Parameters: {{{parameter}: {given}}}}}}}
+  Other: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: ./other.yaml}}}}
+  Elsewhere: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: s3://b/x.yaml}}}}
+  Tab: {{Type: AWS::Serverless::SimpleTable}}
+  Named: {{Type: AWS::DynamoDB::Table, Properties: {{TableName: !Sub 'orders-${{Stage}}'}}}}
+  Size: {{Type: AWS::SSM::Parameter, Properties: {{Type: String, Value: '512'}}}}
+"""
+    resources = read(tmp_path, text).resources
+    prefix = "Child" * depth
+    assert [f"{prefix}{name}" in resources for name in "QR"] == [made, made]
+
+
+def test_condition_of_a_nested_stack_has_the_members_of_a_list(tmp_path: Path) -> None:
+    write(
+        tmp_path / "c.yaml",
+        """\
+        Parameters: {Names: {Type: CommaDelimitedList}}
+        Conditions: {Two: !Equals [!Select [1, !Ref Names], orders]}
+        Resources: {Q: {Type: AWS::SQS::Queue, Condition: Two}}
+        """,
+    )
+    text = f"""\
+{SAM}Resources:
+  Named: {{Type: AWS::DynamoDB::Table, Properties: {{TableName: orders}}}}
+  Child: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: ./c.yaml,
+          Parameters: {{Names: !Join [",", [first, !Ref Named]]}}}}}}
+"""
+    assert "ChildQ" in read(tmp_path, text).resources
+
+
+@pytest.mark.parametrize(
     "location",
     ["s3://bucket/nested.yaml", "gone.yaml", "{ApplicationId: arn, SemanticVersion: 1.0.0}"],
 )
