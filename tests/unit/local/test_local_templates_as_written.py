@@ -293,6 +293,33 @@ def test_published_layer_of_a_package_is_that_package(
     assert function(tmp_path, f'CodeUri: ., Layers: ["{layer}"]').packages == (packages,)
 
 
+def test_reference_of_a_layer_is_its_arn(tmp_path: Path) -> None:
+    folders = tuple(tmp_path / name for name in ("own", "shared", "plain", "next"))
+    for folder in folders:
+        folder.mkdir()
+    application = built(
+        tmp_path,
+        f"""
+        Resources:
+          L: {{Type: AWS::Serverless::LayerVersion, Properties: {{ContentUri: own}}}}
+          M: {{Type: AWS::Serverless::LayerVersion,
+              Properties: {{ContentUri: shared, LayerName: !Sub "words-${{AWS::Region}}"}}}}
+          P: {{Type: AWS::Lambda::LayerVersion, Properties: {{Content: plain}}}}
+          N: {{Type: AWS::Lambda::LayerVersion, Properties: {{Content: next, LayerName: P}}}}
+          F: {{{FUNCTION}, InlineCode: pass, Layers: [!Ref L, !Ref M, !Ref P, !Ref N],
+              Environment: {{Variables: {{L: !Ref L, M: !Ref M, P: !Ref P, N: !Ref N,
+                GET: !GetAtt P.LayerVersionArn, NAME: !Select [6, !Split [":", !Ref M]]}}}}}}}}
+        """,
+    )
+    made = application.functions["F"]
+    start = "arn:aws:lambda:us-east-1:000000000000:layer"
+    assert made.variables == {
+        "L": f"{start}:L:1", "M": f"{start}:words-us-east-1:1", "P": f"{start}:P:1",
+        "N": f"{start}:P:2", "GET": f"{start}:P:1", "NAME": "words-us-east-1",
+    }  # fmt: skip
+    assert made.layers == folders
+
+
 def test_layer_that_only_observes_is_accepted_and_another_one_is_absent(tmp_path: Path) -> None:
     text = (
         f"Resources: {{F: {{{FUNCTION}, CodeUri: ., "
