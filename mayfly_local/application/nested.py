@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mayfly_local.account import stack_id
 
-__all__ = ["inline"]
+__all__ = ["inline", "with_values"]
 
 _Attribute = tuple[str, str | None]
 _PLACEHOLDER: Final = re.compile(r"\$\{([^!}][^}]*)\}")
@@ -70,6 +70,11 @@ def inline(
     for section in ("Resources", "Outputs", "Conditions"):
         if section in parent:
             parent[section] = use.value(parent[section])
+
+
+def with_values(value: Any, parameters: Mapping[str, Any]) -> Any:
+    """Returns an expression with the values of some parameters in place of their references."""
+    return _Renaming({}, {}, {}, parameters).value(value)
 
 
 class _Renaming:

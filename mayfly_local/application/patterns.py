@@ -42,6 +42,8 @@ def check_pattern(pattern: Any) -> None:
         raise ValueError("a pattern is a JSON object")  # noqa: TRY004
     for name, wanted in pattern.items():
         if name == "$or":
+            if not isinstance(wanted, list) or not wanted:
+                raise ValueError("$or: its alternatives must be in a list")
             for alternative in wanted:
                 check_pattern(alternative)
         elif isinstance(wanted, dict):

@@ -43,7 +43,7 @@ _ARNS: Final = {
     "AWS::KinesisFirehose::DeliveryStream": ("firehose", "deliverystream/{}"),
     "AWS::Lambda::Alias": ("lambda", "function:{}"),
     "AWS::Lambda::Function": ("lambda", "function:{}"),
-    "AWS::Lambda::LayerVersion": ("lambda", "layer:{}"),
+    "AWS::Lambda::LayerVersion": ("lambda", "layer:{}:1"),
     "AWS::Lambda::Version": ("lambda", "function:{}"),
     "AWS::Logs::LogGroup": ("logs", "log-group:{}:*"),
     "AWS::MSK::Cluster": ("kafka", "cluster/{}/abcd1234-0000-0000-0000-000000000000-1"),
@@ -71,8 +71,8 @@ _REF_IS_ARN: Final = {
     "AWS::CertificateManager::Certificate", "AWS::CloudFormation::Stack",
     "AWS::ElasticLoadBalancingV2::Listener", "AWS::ElasticLoadBalancingV2::LoadBalancer",
     "AWS::ElasticLoadBalancingV2::TargetGroup", "AWS::IAM::ManagedPolicy",
-    "AWS::Kinesis::StreamConsumer", "AWS::Lambda::Alias", "AWS::Lambda::Version",
-    "AWS::MSK::Cluster", "AWS::SNS::Topic",
+    "AWS::Kinesis::StreamConsumer", "AWS::Lambda::Alias", "AWS::Lambda::LayerVersion",
+    "AWS::Lambda::Version", "AWS::MSK::Cluster", "AWS::SNS::Topic",
     "AWS::SecretsManager::Secret", "AWS::StepFunctions::Activity",
     "AWS::StepFunctions::StateMachine",
 }  # fmt: skip
@@ -153,7 +153,7 @@ def _of_the_type(
 
 
 def _layer_of(name: str, properties: Mapping[str, Any]) -> str:
-    """Returns the name and version of the layer that an application of AWS's repository makes.
+    """Returns the name of the layer that an application of AWS's repository makes.
 
     That of Powertools has the major version in its name, or in its semantic version.
     https://docs.powertools.aws.dev/lambda/python/2.43.1/#sar
@@ -162,10 +162,10 @@ def _layer_of(name: str, properties: Mapping[str, Any]) -> str:
     location = location if isinstance(location, dict) else {}
     application = str(location.get("ApplicationId", "")).rpartition("/")[2]
     if not application.startswith(_POWERTOOLS):
-        return f"{application or name}:1"
+        return application or name
     in_name = re.search(r"-v(\d+)(-|$)", application)
     version = in_name[1] if in_name else str(location.get("SemanticVersion", "3")).split(".")[0]
-    return "AWSLambdaPowertoolsPython:1" if version == "1" else f"{_LAYER}{version}:1"
+    return "AWSLambdaPowertoolsPython" if version == "1" else f"{_LAYER}{version}"
 
 
 def absent_host(name: str) -> str:
@@ -176,7 +176,10 @@ def absent_host(name: str) -> str:
 def name_keys(kind: str) -> tuple[str, ...]:
     """Returns the properties that may give a name to a resource of a type."""
     last = kind.rpartition("::")[2]
-    own = {"DomainName": ("DomainName",), "UserPoolDomain": ("Domain",)}.get(last, ())
+    own = {
+        "DomainName": ("DomainName",), "LayerVersion": ("LayerName",),
+        "UserPoolDomain": ("Domain",),
+    }.get(last, ())  # fmt: skip
     return (*own, "Name", f"{last}Name", f"{last}Identifier")
 
 

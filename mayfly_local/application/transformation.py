@@ -16,15 +16,17 @@ from mayfly_local.application.intrinsics import (
     Unresolvable,
     named_imports,
     pseudo_parameters,
+    references,
     resolve,
 )
-from mayfly_local.application.nested import inline
+from mayfly_local.application.nested import inline, with_values
 from mayfly_local.application.parameter_store import (
     ParameterStore,
     StoredParameter,
     type_of_value,
 )
 from mayfly_local.application.parameters import Value, missing_parameters, parameter_values
+from mayfly_local.application.physical_ids import name_keys, physical_id
 from mayfly_local.application.sam import translated
 from mayfly_local.application.samconfig import saved_overrides
 from mayfly_local.application.source import parse, read
@@ -187,14 +189,20 @@ class _Stack:
         self.parts += parts
         return values
 
-    def _static(self, source: dict[str, Any], values: Mapping[str, Value]) -> Callable[[Any], Any]:
+    def _static(
+        self,
+        source: dict[str, Any],
+        values: Mapping[str, Value],
+        attributes: Mapping[tuple[str, str | None], Any] | None = None,
+    ) -> Callable[[Any], Any]:
         """Returns what evaluates an expression of parameters, mappings and conditions.
 
-        It raises Unresolvable for any other.
+        `attributes` are values of resources that it may use. It raises Unresolvable for any other.
         """
         known: dict[tuple[str, str | None], Any] = {
             **pseudo_parameters(self._name),
             **{(name, None): value for name, value in values.items()},
+            **(attributes or {}),
         }
         return partial(
             resolve,
@@ -205,8 +213,19 @@ class _Stack:
         )
 
     def _worked_in(
-        self, path: Path, source: dict[str, Any], values: Mapping[str, Value], *, depth: int
+        self,
+        path: Path,
+        source: dict[str, Any],
+        values: Mapping[str, Value],
+        *,
+        foreseen: Mapping[str, Value] | None = None,
+        depth: int,
     ) -> dict[str, Any]:
+        """Returns a template with everything worked in. Changes `source`.
+
+        `foreseen` are the values of parameters that are known later, for conditions.
+        """
+        source["Conditions"] = with_values(source.get("Conditions") or {}, foreseen or {})
         static = self._static(source, values)
         try:
             self._note(source, static)
@@ -216,9 +235,9 @@ class _Stack:
             raise TemplateError(path, [str(problem)]) from None
         template = translated(path, source, dict(values), static, self.files)
         self.parts += as_tables(template)
-        for name, resource in list(template["Resources"].items()):
-            if resource["Type"] == _STACK:
-                self._nest(path, template, name, static=static, depth=depth)
+        known = {**values, **(foreseen or {})}
+        for name in _nested_stacks(template["Resources"]):
+            self._nest(path, template, name, static=static, known=known, depth=depth)
         return template
 
     def _note(self, source: dict[str, Any], static: Callable[[Any], Any]) -> None:
@@ -254,9 +273,13 @@ class _Stack:
         name: str,
         *,
         static: Callable[[Any], Any],
+        known: Mapping[str, Value],
         depth: int,
     ) -> None:
-        """Works a nested stack in, if its template is a local file."""
+        """Works a nested stack in, if its template is a local file.
+
+        `known` are the values of the parent's parameters, also those that it foresees.
+        """
         properties = parent["Resources"][name].get("Properties") or {}
         location = properties.get("TemplateURL")
         try:
@@ -284,15 +307,77 @@ class _Stack:
                 continue
         later = set(given) - set(plain)
         values = self._values(child_path, child, plain, later=later)
-        template = self._worked_in(child_path, child, values, depth=depth + 1)
-        if "Parameters" in template:
-            template = {**template, "Parameters": {}}
-        _make_absolute(template, child_path.parent)
         expressions = {
             key: _later(given[key], str(declared[key].get("Type")), parent["Resources"])
             for key in later
         }
+        foreseen = self._foreseen(expressions, parent, known)
+        template = self._worked_in(child_path, child, values, foreseen=foreseen, depth=depth + 1)
+        if "Parameters" in template:
+            template = {**template, "Parameters": {}}
+        _make_absolute(template, child_path.parent)
         inline(parent, name, template, {**values, **expressions})
+
+    def _foreseen(
+        self, expressions: Mapping[str, Any], parent: dict[str, Any], known: Mapping[str, Value]
+    ) -> dict[str, Value]:
+        """Returns the values of a nested stack's parameters before their resources exist.
+
+        CloudFormation evaluates the conditions of a nested stack when its parent's resources exist.
+        Here, both are one stack, so that conditions have the names and ARNs of the form that AWS
+        gives. A name that the template gives is exact.
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/conditions-section-structure.html
+        """
+        evaluate = self._static(parent, known)
+        attributes: dict[tuple[str, str | None], Any] = {}
+        for name, attribute in references(list(expressions.values())):
+            if (resource := parent["Resources"].get(name)) is not None:
+                attributes[name, attribute] = _attribute_before(
+                    self._name, name, resource, attribute, evaluate
+                )
+        evaluate = self._static(parent, known, attributes)
+        foreseen: dict[str, Value] = {}
+        for key, expression in expressions.items():
+            with suppress(Unresolvable):  # A condition that needs it reports it later.
+                foreseen[key] = evaluate(expression)
+        return foreseen
+
+
+def _nested_stacks(resources: Mapping[str, Any]) -> list[str]:
+    """Returns the names of nested stacks, each after those whose outputs it uses."""
+    waiting = {
+        name: {used for used, _ in references(resource.get("Properties") or {})}
+        for name, resource in resources.items()
+        if resource["Type"] == _STACK
+    }
+    ordered = []
+    while waiting:
+        # If stacks use each other, the first of them does as well as any: AWS refuses all of them.
+        ready = next((name for name, used in waiting.items() if not used & waiting.keys()), None)
+        ordered.append(ready or next(iter(waiting)))
+        del waiting[ordered[-1]]
+    return ordered
+
+
+def _attribute_before(
+    stack: str,
+    name: str,
+    resource: Mapping[str, Any],
+    attribute: str | None,
+    evaluate: Callable[[Any], Any],
+) -> Any:
+    """Returns the value of `Ref` (`attribute` None) or of an attribute before the resource exists.
+
+    `evaluate` gives the values of its properties, or raises Unresolvable.
+    """
+    properties: dict[str, Any] = {}
+    for key, value in (resource.get("Properties") or {}).items():
+        if key in (*name_keys(resource["Type"]), "Value", "TemplateURL"):
+            with suppress(Unresolvable):
+                properties[key] = evaluate(value)
+    if (resource["Type"], attribute) == ("AWS::SSM::Parameter", "Value") and "Value" in properties:
+        return properties["Value"]
+    return physical_id(stack, name, resource["Type"], properties, attribute)
 
 
 def _later(given: Any, kind: str, resources: Mapping[str, Any]) -> Any:

@@ -278,10 +278,11 @@ async def _states(
         value = properties.get("Value")
         wanted = {"Value": value if isinstance(value, dict) else _attribute_text(value)}
         actual = reply["Parameter"]
-    else:
-        reply = await clients.call("secretsmanager", "get_secret_value", SecretId=physical)
-        secret = {key: properties[key] for key in ("SecretString",) if key in properties}
-        wanted, actual = secret, reply
+    elif "SecretString" in properties:
+        wanted = {"SecretString": properties["SecretString"]}
+        actual = await clients.call("secretsmanager", "get_secret_value", SecretId=physical)
+    else:  # It may have no value.
+        await clients.call("secretsmanager", "describe_secret", SecretId=physical)
     return wanted, actual
 
 

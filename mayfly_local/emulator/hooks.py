@@ -35,6 +35,7 @@ from mayfly_local.emulator.buses import hook_buses
 from mayfly_local.emulator.kinesis import hook_kinesis
 from mayfly_local.emulator.lambda_api import LambdaApi
 from mayfly_local.emulator.packed import Items, Records, Token, dump, load
+from mayfly_local.emulator.secrets import hook_secrets
 from mayfly_local.emulator.stacks import hook_stacks
 from mayfly_local.emulator.statements import hook_statements
 from mayfly_local.emulator.topics import hook_topics
@@ -291,6 +292,7 @@ def hook(durable: "Durable") -> None:
     hook_buses(durable)
     hook_buckets(durable)
     hook_kinesis()
+    hook_secrets()
     hook_stacks(durable.stack)
     hook_statements()
     for name, module in MODULES.items():

@@ -16,8 +16,9 @@ async def topic_differences(clients: Clients, resource: dict[str, Any], physical
     properties = resource.get("Properties", {})
     if resource["Type"] == "AWS::SNS::Topic":
         reply = await clients.call("sns", "get_topic_attributes", TopicArn=physical)
-        return {"FifoTopic": str(properties.get("FifoTopic", False)).lower()}, {
-            "FifoTopic": reply["Attributes"].get("FifoTopic", "false")
+        names = ("FifoTopic", "ContentBasedDeduplication")
+        return {name: str(properties.get(name, False)).lower() for name in names}, {
+            name: reply["Attributes"].get(name, "false") for name in names
         }
     reply = await clients.call("sns", "get_subscription_attributes", SubscriptionArn=physical)
     found = reply.get("Attributes", {})

@@ -143,6 +143,19 @@ def test_filter_policy_of_attributes_decides_what_arrives(
     assert len(queue.messages()) == expected
 
 
+#: https://aws.amazon.com/blogs/compute/introducing-payload-based-message-filtering-for-amazon-sns/
+_CREATED = {
+    "Records": {
+        "s3": {"object": {"key": [{"prefix": "auto-"}]}},
+        "eventName": [{"prefix": "ObjectCreated:"}],
+    }
+}
+
+
+def _upload(key: str, event: str) -> dict[str, Any]:
+    return {"eventName": event, "s3": {"bucket": {"name": "b"}, "object": {"key": key}}}
+
+
 @pytest.mark.parametrize(
     ("policy", "message", "expected"),
     [
@@ -152,6 +165,30 @@ def test_filter_policy_of_attributes_decides_what_arrives(
         ({"a": [{"anything-but": ["x"]}]}, {"a": "y"}, True),
         ({"a": ["x"]}, {"a": ["w", "x"]}, True),
         ({"a": ["x"]}, "x", False),
+        ({"a": {"b": [1]}}, {"a": [{"b": 1}]}, True),
+        ({"a": {"b": [1]}}, {"a": [{"b": 2}, {"b": 1}]}, True),
+        ({"a": {"b": [1]}}, {"a": [{"b": 2}]}, False),
+        ({"a": {"b": [1]}}, {"a": [[{"b": 1}]]}, True),
+        ({"a": {"b": {"c": ["x"]}}}, {"a": [{"b": [{"c": "x"}]}]}, True),
+        ({"a": [None]}, {"a": None}, True),
+        ({"a": [None]}, {"a": [1, None]}, True),
+        ({"a": [None]}, {"a": "null"}, False),
+        ({"a": [None]}, {}, False),
+        ({"a": [{"anything-but": ["x"]}]}, {"a": None}, True),
+        ({"a": [{"exists": True}]}, {"a": 0}, True),
+        ({"a": [{"exists": True}]}, {"a": None}, False),
+        ({"a": [{"exists": True}]}, {"a": ""}, False),
+        ({"a": {"b": [{"exists": True}]}}, {"a": [{}, {"b": 1}]}, True),
+        ({"a": [{"exists": False}]}, {"b": 1}, True),
+        ({"a": [{"exists": False}]}, {"a": 1}, False),
+        ({"a": [{"exists": False}]}, {}, False),
+        ({"a": [{"anything-but": {"prefix": ["x", "y"]}}]}, {"a": "yes"}, False),
+        ({"$or": [{"a": {"b": [1]}}, {"c": [2]}]}, {"a": [{"b": 1}]}, True),
+        ({"$or": ["x"]}, {"$or": "x"}, True),
+        ({}, "x", True),
+        (_CREATED, {"Records": [_upload("auto-1.png", "ObjectCreated:Put")]}, True),
+        (_CREATED, {"Records": [_upload("1.png", "ObjectCreated:Put")]}, False),
+        (_CREATED, {"Records": [_upload("auto-1.png", "ObjectRemoved:Delete")]}, False),
     ],
 )
 def test_filter_policy_of_bodies_decides_what_arrives(

@@ -79,4 +79,7 @@ MALFORMED: Final[list[Any]] = [
     {"a": [{"anything-but": []}]},
     {"a": [{"regex": "x"}]},
     {"a": [{"prefix": "x", "suffix": "y"}]},
+    {"$or": "x"},
+    {"$or": 5},
+    {"$or": []},
 ]

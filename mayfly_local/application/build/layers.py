@@ -36,16 +36,18 @@ class Layers(NamedTuple):
 def build_layers(function: str, references: Any, resources: Resources, report: Report) -> Layers:
     """Returns the layers that a function refers to, and reports those that are missing.
 
-    A reference is `layer:` and a logical id, or an ARN. A folder may be given for it.
+    A reference is an ARN, of a layer of the template or of a published one. A folder may be given
+    for a published one.
     """
     template = resources.template
+    own = template.of_type("AWS::Lambda::LayerVersion")
+    names = {resources.scope[name, None]: name for name in own}
     folders: list[Path] = []
     packages: list[str] = []
     for reference in map(str, references if isinstance(references, list) else [references]):
-        name = reference.removeprefix("layer:")
-        layer = template.of_type("AWS::Lambda::LayerVersion").get(name)
-        if layer is not None:
-            content = resources.resolve(name, {"Content": layer.get("Content") or {}})["Content"]
+        if (name := names.get(reference)) is not None:
+            content = {"Content": own[name].get("Content") or {}}
+            content = resources.resolve(name, content)["Content"]
             if reason := absence_of_code(content, template):
                 report.leave_out(name, f"a layer: {reason.replace('code', 'content')}")
             elif path := code_path(content, template):
@@ -54,7 +56,7 @@ def build_layers(function: str, references: Any, resources: Resources, report: R
         published = _published_name(reference)
         if (given := _given(reference, template.layers)) is not None:
             folders.append(given)
-        elif package := next((text for name, text in _PACKAGES if name.fullmatch(published)), None):
+        elif package := next((text for form, text in _PACKAGES if form.fullmatch(published)), None):
             packages.append(package)
         elif _WITHOUT_EFFECT.fullmatch(published):
             report.accepted(function, f"the layer {published}")

@@ -1,5 +1,6 @@
 """The values of Ref and GetAtt for resources that the emulator does not hold."""
 
+from collections import Counter
 from typing import Any
 
 from mayfly_local.account import ACCOUNT, REGION
@@ -17,6 +18,7 @@ Scope = dict[tuple[str, str | None], Any]
 def compute_scope(template: Template) -> Scope:
     """Returns the values of Ref and GetAtt for resources that the emulator does not hold."""
     scope: Scope = {}
+    versions: Counter[str] = Counter()
     for name, resource in template.resources.items():
         match resource["Type"]:
             case "AWS::Lambda::Function":
@@ -24,7 +26,10 @@ def compute_scope(template: Template) -> Scope:
                 scope[name, None] = own
                 scope[name, "Arn"] = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{own}"
             case "AWS::Lambda::LayerVersion":
-                scope[name, None] = f"layer:{name}"
+                own = _given_name(name, resource, template, "LayerName")
+                versions[own] += 1
+                arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:{own}:{versions[own]}"
+                scope[name, None] = scope[name, "LayerVersionArn"] = arn
             case "AWS::IAM::Role":
                 own = _given_name(name, resource, template, "RoleName")
                 path = _given_name("/", resource, template, "Path")

@@ -331,6 +331,33 @@ def test_published_layer_of_a_package_is_that_package(
     assert function(tmp_path, f'CodeUri: ., Layers: ["{layer}"]').packages == (packages,)
 
 
+def test_reference_of_a_layer_is_its_arn(tmp_path: Path) -> None:
+    folders = tuple(tmp_path / name for name in ("own", "shared", "plain", "next"))
+    for folder in folders:
+        folder.mkdir()
+    application = built(
+        tmp_path,
+        f"""
+        Resources:
+          L: {{Type: AWS::Serverless::LayerVersion, Properties: {{ContentUri: own}}}}
+          M: {{Type: AWS::Serverless::LayerVersion,
+              Properties: {{ContentUri: shared, LayerName: !Sub "words-${{AWS::Region}}"}}}}
+          P: {{Type: AWS::Lambda::LayerVersion, Properties: {{Content: plain}}}}
+          N: {{Type: AWS::Lambda::LayerVersion, Properties: {{Content: next, LayerName: P}}}}
+          F: {{{FUNCTION}, InlineCode: pass, Layers: [!Ref L, !Ref M, !Ref P, !Ref N],
+              Environment: {{Variables: {{L: !Ref L, M: !Ref M, P: !Ref P, N: !Ref N,
+                GET: !GetAtt P.LayerVersionArn, NAME: !Select [6, !Split [":", !Ref M]]}}}}}}}}
+        """,
+    )
+    made = application.functions["F"]
+    start = "arn:aws:lambda:us-east-1:000000000000:layer"
+    assert made.variables == {
+        "L": f"{start}:L:1", "M": f"{start}:words-us-east-1:1", "P": f"{start}:P:1",
+        "N": f"{start}:P:2", "GET": f"{start}:P:1", "NAME": "words-us-east-1",
+    }  # fmt: skip
+    assert made.layers == folders
+
+
 def test_layer_that_only_observes_is_accepted_and_another_one_is_absent(tmp_path: Path) -> None:
     text = (
         f"Resources: {{F: {{{FUNCTION}, CodeUri: ., "
@@ -838,6 +865,94 @@ def test_nested_stack_of_a_local_template_is_part_of_the_application(
         "TABLE": f"table the-table of {template.name}-Part", "SIZE": "big",
     }  # fmt: skip
     assert application.functions["User"].variables == {"ARN": made.arn}
+
+
+@pytest.mark.parametrize(
+    ("given", "condition", "made"),
+    [
+        ("!Ref Tab", "!Not [!Equals [!Ref T, '']]", True),
+        ("!Ref Tab", "!Equals [!Ref T, '']", False),
+        ("!GetAtt Tab.Arn", "!Not [!Equals [!Ref T, '']]", True),
+        ("!Sub '${Tab}-x'", "!Not [!Equals [!Ref T, '']]", True),
+        ("!Ref Named", "!Equals [!Ref T, orders-dev]", True),
+        ("!Ref Named", "!Equals [!Sub 'all/${T}', all/orders-dev]", True),
+        ("!Ref Named", "!Equals [!Ref T, orders-prod]", False),
+        ("!If [IsDev, !Ref Named, '']", "!Equals [!Ref T, orders-dev]", True),
+        ("!If [IsProd, !Ref Named, '']", "!Equals [!Ref T, '']", True),
+        ("!GetAtt Size.Value", "!Equals [!Ref T, '512']", True),
+        ("!GetAtt Other.Outputs.Empty", "!Equals [!Ref T, '']", True),
+        ("!GetAtt Other.Outputs.Name", "!Equals [!Ref T, orders-dev]", True),
+        ("!GetAtt Elsewhere.Outputs.Name", "!Not [!Equals [!Ref T, '']]", True),
+        ("plain", "!Equals [!Ref T, plain]", True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("depth", [1, 2])
+def test_condition_of_a_nested_stack_has_the_value_that_a_resource_gives(
+    tmp_path: Path, given: str, condition: str, made: bool, depth: int
+) -> None:
+    write(
+        tmp_path / "c.yaml",
+        f"""\
+        Parameters: {{T: {{Type: String, Default: ''}}}}
+        Conditions:
+          Has: {condition}
+          Also: !And [!Condition Has, !Condition Has]
+        Resources:
+          Q: {{Type: AWS::SQS::Queue, Condition: Has}}
+          R: {{Type: AWS::SQS::Queue, Condition: Also}}
+        Outputs: {{T: {{Value: !Ref T}}}}
+        """,
+    )
+    write(
+        tmp_path / "between.yaml",
+        """\
+        Parameters: {Passed: {Type: String, Default: ''}}
+        Resources:
+          Child: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: ./c.yaml,
+                  Parameters: {T: !Ref Passed}}}
+        """,
+    )
+    write(
+        tmp_path / "other.yaml",
+        """\
+        Resources: {U: {Type: AWS::DynamoDB::Table, Properties: {TableName: orders-dev}}}
+        Outputs: {Empty: {Value: ''}, Name: {Value: !Ref U}}
+        """,
+    )
+    url, parameter = ("c.yaml", "T") if depth == 1 else ("between.yaml", "Passed")
+    text = f"""\
+{SAM}Parameters: {{Stage: {{Type: String, Default: dev}}}}
+Conditions: {{IsDev: !Equals [!Ref Stage, dev], IsProd: !Not [!Condition IsDev]}}
+Resources:
+  Child: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: ./{url},
+          Parameters: {{{parameter}: {given}}}}}}}
+  Other: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: ./other.yaml}}}}
+  Elsewhere: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: s3://b/x.yaml}}}}
+  Tab: {{Type: AWS::Serverless::SimpleTable}}
+  Named: {{Type: AWS::DynamoDB::Table, Properties: {{TableName: !Sub 'orders-${{Stage}}'}}}}
+  Size: {{Type: AWS::SSM::Parameter, Properties: {{Type: String, Value: '512'}}}}
+"""
+    resources = read(tmp_path, text).resources
+    prefix = "Child" * depth
+    assert [f"{prefix}{name}" in resources for name in "QR"] == [made, made]
+
+
+def test_condition_of_a_nested_stack_has_the_members_of_a_list(tmp_path: Path) -> None:
+    write(
+        tmp_path / "c.yaml",
+        """\
+        Parameters: {Names: {Type: CommaDelimitedList}}
+        Conditions: {Two: !Equals [!Select [1, !Ref Names], orders]}
+        Resources: {Q: {Type: AWS::SQS::Queue, Condition: Two}}
+        """,
+    )
+    text = f"""\
+{SAM}Resources:
+  Named: {{Type: AWS::DynamoDB::Table, Properties: {{TableName: orders}}}}
+  Child: {{Type: AWS::CloudFormation::Stack, Properties: {{TemplateURL: ./c.yaml,
+          Parameters: {{Names: !Join [",", [first, !Ref Named]]}}}}}}
+"""
+    assert "ChildQ" in read(tmp_path, text).resources
 
 
 @pytest.mark.parametrize(
