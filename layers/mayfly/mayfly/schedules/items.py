@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from mayfly.aws.errors import NewerFormat
-from mayfly.aws.items import check_format, optional_number, optional_text, stamp
+from mayfly.aws.items import UNREADABLE, check_format, optional_number, optional_text, stamp
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
-from mayfly.jobs.items import UNREADABLE
 from mayfly.jobs.rules import describe
 from mayfly.jobs.shards import partition as due_partition
 from mayfly.schedules.model import Definition, Schedule
