@@ -3,13 +3,15 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import click
+from mayfly.aws.errors import NewerFormat
 from mayfly.core.clock import rfc3339, system_clock
 from mayfly.core.ids import new_secret
 from mayfly.tenants import ALL_SCOPES, ApiKey, authenticate, mint
-from mayfly.tenants.errors import KeyNotFound
+from mayfly.tenants.errors import KeyNotFound, KeyUnreadable
 
 from mayfly_cli.options import tenant
 from mayfly_cli.output import show
@@ -122,15 +124,20 @@ def create(
 @target
 @tenant
 def list_(*, target: Target, tenant: str, as_json: bool) -> None:
-    """Lists a tenant's keys, without their secrets. The last use is noted once an hour."""
+    """Lists a tenant's keys, without their secrets. The last use is noted once an hour.
+
+    A key whose record cannot be read is shown with its error, opens nothing, and can be revoked.
+    """
     now_ms = system_clock()
     rows = [
-        {**_shown(key), "expired": _has_expired(key, now_ms)}
+        {**_listed(key), "expired": _has_expired(key, now_ms)}
         for key in target.tenants().list_keys(tenant)
     ]
     if not as_json:
         rows = [{**row, "scopes": " ".join(row["scopes"])} for row in rows]
-    columns = ("id", "created_at", "last_used_at", "expires_at", "expired", "scopes")
+    columns = ["id", "created_at", "last_used_at", "expires_at", "expired", "scopes"]
+    if any("error" in row for row in rows):
+        columns.append("error")
     show(rows, columns, as_json=as_json, none=f"tenant {tenant} has no keys")
 
 
@@ -149,8 +156,9 @@ def revoke(
     store = target.tenants()
     # A deletion that the SDK repeats after a lost response looks like one of a key that never
     # existed. So the key is read first.
-    if store.find_key(key_id) is None:
-        raise KeyNotFound(key_id)
+    with suppress(KeyUnreadable, NewerFormat):
+        if store.find_key(key_id) is None:
+            raise KeyNotFound(key_id)
     store.revoke_key(key_id, tenant)
     click.echo(f"key {key_id} is revoked; {_CACHED}", err=True)
 
@@ -270,6 +278,12 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "expires_at": _time(key.expires_at_ms),
         "last_used_at": _time(key.last_used_at_ms),
     }
+
+
+def _listed(key: ApiKey) -> dict[str, Any]:
+    if key.error is None:
+        return _shown(key)
+    return {**_shown(key), "created_at": None, "error": key.error}
 
 
 def _time(at_ms: int | None) -> str | None:

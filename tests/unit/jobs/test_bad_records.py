@@ -27,6 +27,11 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "progress nested too deeply": ("SET progress = :v", {"S": DEEP}, "RecursionError: "),
     "result of 5000 digits": ("SET #result = :v", {"S": "1" * 5000}, "ValueError: Exceeds the"),
     "counts of unknown outcomes": ("SET omitted = :v", {"S": '{"parked":1}'}, "ValueError: "),
+    "place with a fraction": (
+        "SET attention_at = :v REMOVE tenant",
+        {"N": "1800000060000.5"},
+        "KeyError: 'tenant'",
+    ),
     "tick without a time": ("SET tick = :v", {"S": "{}"}, "KeyError: 'schedule'"),
 }
 

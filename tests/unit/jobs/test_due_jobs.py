@@ -121,6 +121,13 @@ def test_job_that_was_cancelled_meanwhile_stays_so(due: Due, embedded: Any) -> N
     assert job.status is Status.CANCELLED
 
 
+def test_time_with_a_fraction_does_not_hold_up_the_others(due: Due) -> None:
+    due.add("acme", 3)
+    item = {**due.item("0001"), "attention_at": {"N": "1800000060000.5"}}
+    due.client.put_item(TableName=due.table, Item=item)
+    assert (due.release(), due.waiting()) == (3, [])
+
+
 class Refusing(DynamoDB):
     """Refuses the first statement of each call with a code, and does not write it."""
 

@@ -28,6 +28,8 @@ from tests.support.stage import Stage
 
 YEAR = 365 * 86_400
 _prefixes = (f"raise{number}-" for number in itertools.count())
+#: The place of a syntax error in a template, as template engines make it.
+BYTES: Any = ("t.html", 3, 1, b"{{ x")
 FILE = "bad file caf\udce9.csv"
 
 
@@ -68,6 +70,85 @@ class Lax(Retry):
 
 class Timeout(BaseException):
     """As gevent and eventlet have it."""
+
+
+def _ignored(error: object, value: object) -> None:
+    """Sets nothing."""
+
+
+class Undecided(MayflyError):
+    """An error of a task's own whose `retryable` cannot be read."""
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]
+        raise RuntimeError("no idea")
+
+
+class Leaving(MayflyError):
+    """An error of a task's own whose `retryable` ends the process."""
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]
+        raise SystemExit(4)
+
+
+class NeverAgain(Retry):
+    """A kind of Retry whose pause is not a number, and is not checked."""
+
+    after_seconds = property(lambda self: float("nan"), _ignored)
+
+
+class Divided(Retry):
+    """A kind of Retry whose pause cannot be read."""
+
+    after_seconds = property(lambda self: 1 / 0, _ignored)
+
+
+class Distant(Retry):
+    """A kind of Retry whose pause is beyond the calendar."""
+
+    after_seconds = property(lambda self: 1e18, _ignored)
+
+
+class Quitting(Retry):
+    """A kind of Retry whose pause ends the process."""
+
+    @property
+    def after_seconds(self) -> float | None:
+        """Raises SystemExit."""
+        raise SystemExit(5)
+
+    @after_seconds.setter
+    def after_seconds(self, value: float | None) -> None:
+        pass
+
+
+class Nameless(type):
+    """A type without a name."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise SystemExit(4)
+
+
+class NoName(Exception, metaclass=Nameless):
+    """An exception whose type has no name."""
+
+
+class Closed(BaseExceptionGroup[BaseException]):
+    """A group whose members cannot be read."""
+
+    @property
+    def exceptions(self) -> Any:
+        """Raises SystemExit."""
+        raise SystemExit(6)
+
+
+def with_text(text: Any) -> SyntaxError:
+    """Returns a syntax error whose line is not a text."""
+    error = SyntaxError("bad")
+    error.text = text
+    return error
 
 
 @pytest.fixture(params=["optimistic", "exclusive"])
@@ -177,6 +258,43 @@ def test_pause_is_kept_and_one_in_the_past_is_none(
     assert job.not_before_ms == job.created_at_ms + seconds * 1000
 
 
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (NeverAgain, "NeverAgain: x; its pause is unusable: ValueError: after_seconds must be at"),
+        (Divided, "Divided: x; its pause is unusable: ZeroDivisionError: division by zero"),
+        (Distant, "Distant: x; its pause is unusable: ValueError: after_seconds must be at most"),
+        (Quitting, "Quitting: x; its pause is unusable: SystemExit: 5"),
+    ],
+    ids=["not a number", "raises", "beyond the calendar", "exits"],
+)
+def test_kind_of_retry_whose_pause_cannot_be_read_has_the_usual_backoff(
+    on_emulator: Stage, make: Callable[[str], BaseException], error: str
+) -> None:
+    stage = on_emulator
+
+    def body(job: Job, effects: Any) -> None:
+        effects.increment("n")
+        if job.id == "j1":
+            raise make("x")
+
+    stage.body = body
+    for name in ("j0", "j1", "j2"):
+        stage.submit(id=name)
+    report = stage.handle(*(Wake("acme", f"j{number}") for number in range(3)))
+    assert report["batchItemFailures"] == [{"itemIdentifier": "m1"}]
+    job = stage.job("j1")
+    assert (job.status, stage.count()) == (Status.RETRY, 2)
+    assert (job.history[0].error or "").startswith(error)
+    assert job.not_before_ms is not None
+    assert job.not_before_ms <= stage.clock() + 1000
+
+
+def test_exception_whose_type_has_no_name_is_shown() -> None:
+    assert describe(NoName("x")) == "an exception without a name: x"
+    assert traceback_of(NoName("x"))["exception_name"] == "an exception without a name"
+
+
 def test_pause_of_a_year_waits_in_the_table(stage: Stage) -> None:
     def body(job: Job, effects: Any) -> None:
         raise Retry("later", after_seconds=YEAR)
@@ -269,6 +387,25 @@ ERRORS: dict[str, tuple[Callable[[], BaseException], str]] = {
         "BaseExceptionGroup: many (2 sub-exceptions): SystemExit: 2; ValueError: x",
     ),
     "stop iteration": (lambda: StopIteration(5), "StopIteration: 5"),
+    "syntax error whose line is bytes": (
+        lambda: SyntaxError("bad template", BYTES),
+        "SyntaxError: bad template (t.html, line 3)",
+    ),
+    "syntax error whose line is a number": (lambda: with_text(5), "SyntaxError: bad"),
+    "cause whose line is bytes": (
+        lambda: caused(RuntimeError("page"), SyntaxError("bad template", BYTES)),
+        "RuntimeError: page; caused by SyntaxError: bad template (t.html, line 3)",
+    ),
+    "group whose member's line is bytes": (
+        lambda: ExceptionGroup("many", [SyntaxError("bad", BYTES)]),
+        "ExceptionGroup: many (1 sub-exception): SyntaxError: bad (t.html, line 3)",
+    ),
+    "retryable raises": (lambda: Undecided("x"), "Undecided: x"),
+    "retryable exits": (lambda: Leaving("x"), "Leaving: x"),
+    "group without members": (
+        lambda: Closed("many", [ValueError("x")]),
+        "Closed: many (1 sub-exception)",
+    ),
 }
 
 

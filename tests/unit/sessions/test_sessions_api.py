@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from mayfly.core.observability import observer
+from mayfly.sessions.items import session_key
 from mayfly.sessions.tokens import read_token
 
 from functions.sessions.app import build
@@ -350,3 +351,38 @@ def test_no_log_of_a_failure_holds_a_token(
 
 def test_parsed_token_shows_no_secret() -> None:
     assert "A" * 43 not in repr(read_token("mfs_a" + "0" * 32 + "_" + "A" * 43))
+
+
+# ---------------------------------------------------------------- damaged records
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"idle": {"S": "x"}},
+        {"data": {"S": "{"}},
+        {"version": {"S": "q"}},
+        {"idle_expires_at": {"S": "x"}},
+        {"v": {"N": "2"}},
+    ],
+    ids=["idle", "data", "version", "idle deadline", "later release"],
+)
+def test_session_that_cannot_be_read_is_left_out_of_the_list_logged_and_can_be_ended(
+    api: Api, dynamodb: Any, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = api.create(subject="ada"), api.create(subject="ada")
+    token = read_token(bad["token"])
+    key = session_key("acme", token.partition, token.session_id)
+    item = dynamodb.get_item(TableName="SessionsTable", Key=key)["Item"]
+    dynamodb.put_item(TableName="SessionsTable", Item={**item, **change})
+
+    path = "/subjects/ada/sessions"
+    status, page, _ = api.call("GET /subjects/{subject}/sessions", path=path)
+    assert (status, [session["id"] for session in page["items"]]) == (200, [good["id"]])
+    assert bad["id"] in caplog.text
+    assert "cannot be read, so it is not listed" in caplog.text
+
+    one = "DELETE /subjects/{subject}/sessions/{id}"
+    assert api.call(one, path=f"{path}/{bad['id']}")[0] == 204
+    assert "Item" not in dynamodb.get_item(TableName="SessionsTable", Key=key)
+    assert api.call(one, path=f"{path}/{bad['id']}")[0] == 404

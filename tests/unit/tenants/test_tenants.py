@@ -1,5 +1,6 @@
 """API keys: their format, the stored fields, and the callers that they identify."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ from mayfly.aws.dynamodb import DynamoDB
 from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import new_secret
 from mayfly.tenants import ApiKey, TenantStore, mint
-from mayfly.tenants.errors import KeyNotFound
+from mayfly.tenants.errors import KeyNotFound, KeyUnreadable
+from mayfly.tenants.items import key_item
 from mayfly.tenants.rules import NOTED_EVERY_MS
 from mayfly.web.errors import Unauthenticated
 
+from mayfly_cli.keys import keys
 from tests.support.fakes import FixedClock
 from tests.support.faults import Faults
 
@@ -233,3 +236,68 @@ def test_caller_is_admitted_if_the_use_of_its_key_cannot_be_noted(
     assert tenants.note_use(store, new_key[1]) is False
     with pytest.raises(StoreUnavailable):
         store.note_use(new_key[1].key_id, NOW, unless_after_ms=0)
+
+
+# ---------------------------------------------------------------- damaged records
+
+DAMAGED: dict[str, dict[str, Any]] = {
+    "created_at text": {"created_at": {"S": "x"}},
+    "scopes number": {"scopes": {"N": "1"}},
+    "valid_until text": {"valid_until": {"S": "x"}},
+    "later release": {"v": {"N": "2"}},
+}
+
+
+@pytest.fixture(params=list(DAMAGED.values()), ids=list(DAMAGED))
+def damaged(
+    request: pytest.FixtureRequest, dynamodb: Any, store: TenantStore, new_key: tuple[str, ApiKey]
+) -> str:
+    """Returns the id of a key whose record cannot be read; the tenant has another one."""
+    _, key = mint("dev", "acme", frozenset({"jobs:read"}), now_ms=5, new_secret=new_secret)
+    item = {**key_item(key), **request.param}
+    dynamodb.put_item(TableName="TenantsTable", Item=item)
+    return key.key_id
+
+
+def test_key_that_cannot_be_read_is_listed_with_its_reason_beside_the_others(
+    store: TenantStore, new_key: tuple[str, ApiKey], damaged: str
+) -> None:
+    bad, good = store.list_keys("acme")
+    assert (good, good.error) == (new_key[1], None)
+    assert (bad.key_id, bad.tenant, bad.scopes, bad.secret_hash) == (
+        damaged,
+        "acme",
+        frozenset(),
+        "",
+    )
+    assert (bad.error or "").startswith("the record of this key cannot be read: ")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_command_shows_a_key_that_cannot_be_read_and_revokes_it(
+    store: TenantStore,
+    new_key: tuple[str, ApiKey],
+    damaged: str,
+    capsys: pytest.CaptureFixture[str],
+    as_json: bool,
+) -> None:
+    def call(name: str, **options: Any) -> list[str]:
+        command: Any = keys.commands[name].callback
+        target = SimpleNamespace(tenants=lambda: store)
+        command.__wrapped__(target=target, tenant="acme", as_json=as_json, **options)
+        return capsys.readouterr().out.splitlines()
+
+    bad, good = call("list")[-2:]
+    assert (damaged in bad, "cannot be read" in bad) == (True, True)
+    assert (new_key[1].key_id in good, "cannot be read" in good) == (True, False)
+    call("revoke", key_id=damaged)
+    assert store.list_keys("acme") == [new_key[1]]
+
+
+def test_key_that_cannot_be_read_is_found_with_its_reason(
+    dynamodb: Any, store: TenantStore, new_key: tuple[str, ApiKey]
+) -> None:
+    item = {**key_item(new_key[1]), "created_at": {"S": "x"}}
+    dynamodb.put_item(TableName="TenantsTable", Item=item)
+    with pytest.raises(KeyUnreadable, match="cannot be read: KeyError: 'N'; revoke it"):
+        store.find_key(new_key[1].key_id)

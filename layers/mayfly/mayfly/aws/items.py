@@ -14,6 +14,7 @@ from mayfly.aws.errors import NewerFormat
 __all__ = [
     "FORMAT",
     "FORMATS",
+    "UNREADABLE",
     "Item",
     "binary",
     "check_format",
@@ -27,6 +28,9 @@ __all__ = [
 FORMAT: Final = "v"
 #: The newest format of each kind of item that this release reads, which is the one that it writes.
 FORMATS: Final[Mapping[str, int]] = {"job": 1, "schedule": 1, "session": 1, "API key": 1}
+
+#: Errors of reading an item that does not have the form that its reader expects.
+UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 #: An item or a key in DynamoDB's JSON.
 Item = dict[str, Any]

@@ -3,13 +3,14 @@
 Powertools writes both.
 """
 
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+
+from mayfly.core.raised import shown, traceback_text
 
 __all__ = ["Observer", "observer", "traceback_of"]
 
@@ -58,10 +59,7 @@ def traceback_of(error: BaseException) -> dict[str, str]:
     """Returns the keys of a log line that show an exception of code that is not Mayfly's.
 
     The logger's own `exc_info` calls `str(error)`, which may raise, and writes texts that UTF-8
-    cannot hold, which loses the line.
+    cannot hold, which loses the line. Never raises, whatever the exception's class does.
     """
-    texts = {
-        "exception": "".join(traceback.format_exception(error)),
-        "exception_name": type(error).__name__,
-    }
+    texts = {"exception": traceback_text(error), "exception_name": shown(error)[0]}
     return {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}

@@ -63,5 +63,5 @@ def earliest(
     return due, failures[0] if failures else None
 
 
-def _time(item: Item) -> int:
-    return int(item["attention_at"]["N"])
+def _time(item: Item) -> float:
+    return float(item["attention_at"]["N"])

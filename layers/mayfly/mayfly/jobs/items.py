@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from mayfly.aws.items import check_format, optional_number, optional_text, stamp
+from mayfly.aws.items import UNREADABLE, check_format, optional_number, optional_text, stamp
 from mayfly.core.ids import key
 from mayfly.core.json_input import canonical_json
 from mayfly.jobs.model import Attempt, Job, Outcome, Status, Tick
@@ -41,8 +41,6 @@ __all__ = [
 
 #: Jobs that start later than a message can be delayed, as a kind of the index `due`.
 DUE: Final = "due"
-#: Errors of `read_job` for an item that does not have the form of a job.
-UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 _NUMBERS: Final = ("run", "attempt", "fence", "max_attempts")
 
 
@@ -228,7 +226,8 @@ def read_listed(item: dict[str, Any], tenant: str, status: Status) -> Job:
         is_large = len(item.get("payload", {"S": ""})["S"].encode()) > INLINE_PAYLOAD_LIMIT
         return replace(job, payload=None) if is_large else job
     except UNREADABLE as problem:
-        at_ms = optional_number(item, "attention_at") or 0
+        # A number of DynamoDB may have a fraction.
+        at_ms = int(float(item.get("attention_at", {}).get("N", "0")))
         return Job(
             id=item["pk"]["S"].rsplit("/", 1)[1],
             tenant=tenant,

@@ -7,12 +7,12 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from traceback import TracebackException
 from typing import Any, Final, Protocol
 
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.core.ids import derived_id
 from mayfly.core.json_input import NAME, Fields, canonical_json, check_json, with_whole_numbers
+from mayfly.core.raised import cause_of, members_of, shown
 from mayfly.jobs.errors import ResultTooLarge
 from mayfly.jobs.model import (
     TERMINAL,
@@ -316,7 +316,7 @@ def describe(error: BaseException) -> str:
     """Returns an exception as history and logs show it, in up to 500 characters of valid UTF-8.
 
     It is the type and the message, the members of an exception group, and the causes
-    (`raise ... from`). Never raises, whatever `str(error)` does.
+    (`raise ... from`). Never raises, whatever the exception's class does.
     """
     text = ""
     for part in _described(error, _ERROR_LEVELS):
@@ -328,20 +328,19 @@ def describe(error: BaseException) -> str:
 
 
 def _described(error: BaseException, levels: int) -> Iterator[str]:
-    # The traceback module has a text for an exception whose own `__str__` raises, too.
-    message = str(TracebackException(type(error), error, None, limit=0, compact=True))
-    own = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    is_alone = not levels or (not members and error.__cause__ is None)
+    name, message = shown(error)
+    own = f"{name}: {message}" if message else name
+    members, cause = members_of(error), cause_of(error)
+    is_alone = not levels or (not members and cause is None)
     yield own[: _ERROR_CHARACTERS if is_alone else _OWN_CHARACTERS]
     if is_alone:
         return
     for index, member in enumerate(members):
         yield "; " if index else ": "
         yield from _described(member, levels - 1)
-    if error.__cause__ is not None:
+    if cause is not None:
         yield "; caused by "
-        yield from _described(error.__cause__, levels - 1)
+        yield from _described(cause, levels - 1)
 
 
 def interruption(job: Job) -> str:

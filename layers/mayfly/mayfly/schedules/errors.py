@@ -2,7 +2,7 @@
 
 from mayfly.core.errors import MayflyError
 
-__all__ = ["ScheduleBusy", "ScheduleNotFound"]
+__all__ = ["ScheduleBusy", "ScheduleNotFound", "ScheduleUnusable"]
 
 
 class ScheduleNotFound(MayflyError):
@@ -23,4 +23,19 @@ class ScheduleBusy(MayflyError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f"the schedule {name!r} is being changed by another caller; read it and try again"
+        )
+
+
+class ScheduleUnusable(MayflyError):
+    """The record of the schedule cannot be read, or its times cannot be found.
+
+    For example, its time zone no longer exists.
+    """
+
+    status = 409
+    retryable = False
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"the schedule {name!r} cannot be used: {reason}; put a new definition, or delete it"
         )

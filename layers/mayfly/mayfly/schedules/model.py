@@ -1,6 +1,7 @@
 """A schedule: the job to make, and its times."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Definition", "HandOut", "Schedule"]
@@ -29,6 +30,9 @@ class Schedule:
     write. `next_ms` is the first tick that has no job yet. It is None if no tick gets a job: the
     schedule is paused, or in the middle of a change. `made_ms` is the last tick that has a job.
     Intervals count from `anchor_ms`.
+
+    `error` says why the record cannot be read. Then there is no definition, no tick gets a job, and
+    `stored` has the attributes by which a write replaces or deletes exactly this record.
     """
 
     tenant: str
@@ -40,6 +44,8 @@ class Schedule:
     made_ms: int = 0
     version: int = 1
     is_paused: bool = False
+    error: str | None = None
+    stored: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from mayfly.schedules.model import Definition, HandOut, Schedule
 __all__ = [
     "AHEAD_MS",
     "LATE_MS",
+    "UNUSABLE",
     "first_tick",
     "hand_out",
     "handed_out_after",
@@ -29,6 +30,14 @@ AHEAD_MS: Final = 90_000
 #: gets its own.
 LATE_MS: Final = 300_000
 
+#: Errors of a schedule whose ticks cannot be found. For example, its time zone no longer exists, or
+#: is now a folder of zones.
+UNUSABLE: Final = (
+    ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError,
+)  # fmt: skip
+
+#: A cron expression ticks at whole minutes.
+_MINUTE_MS: Final = 60_000
 #: The most missed ticks that are counted.
 _COUNTED: Final = 1000
 _DAY_MS: Final = 24 * 3600 * 1000
@@ -38,21 +47,28 @@ def ticks_after(definition: Definition, anchor_ms: int, after_ms: int) -> Iterat
     """Yields the ticks after a moment, each later than the one before.
 
     Ticks of an interval are whole steps from the anchor. Ticks of a cron expression are its times
-    in its zone (`mayfly.schedules.cron`); they end if it matches no time for 50 years.
+    in its zone (`mayfly.schedules.cron`); they end if it matches no time for 50 years. Raises an
+    error of UNUSABLE.
     """
     if definition.every_seconds is not None:
+        if definition.every_seconds < 1:
+            raise ValueError(f"an interval of {definition.every_seconds} s does not grow")
         step = definition.every_seconds * 1000
         at_ms = anchor_ms + max(1, (after_ms - anchor_ms) // step + 1) * step
         while True:
             yield at_ms
             at_ms += step
-    assert definition.cron is not None
+    if definition.cron is None:
+        raise ValueError("it has neither a cron expression nor an interval")
     for at_s in times_after(definition.cron, definition.timezone, after_ms // 1000):
         yield at_s * 1000
 
 
 def first_tick(definition: Definition, anchor_ms: int, after_ms: int) -> int:
-    """Returns the first tick after a moment. Raises ValueError if there is none."""
+    """Returns the first tick after a moment.
+
+    Raises ValueError if there is none, and other errors of UNUSABLE.
+    """
     tick = next(ticks_after(definition, anchor_ms, after_ms), None)
     if tick is None:
         raise _never(definition)
@@ -93,9 +109,17 @@ def hand_out(schedule: Schedule, now_ms: int, limit: int) -> HandOut | None:
 
 
 def handed_out_after(schedule: Schedule, now_ms: int) -> list[int]:
-    """Returns the ticks after `now_ms` that have jobs already."""
-    ticks = ticks_after(schedule.definition, schedule.anchor_ms, now_ms)
-    return list(takewhile(lambda tick: tick <= schedule.made_ms, ticks))
+    """Returns the ticks after `now_ms` that have jobs already.
+
+    If the ticks cannot be found, these are all minutes in which a cron expression may have ticked.
+    Jobs are made for AHEAD_MS; twice that allows for clocks that differ.
+    """
+    last_ms = min(schedule.made_ms, now_ms + 2 * AHEAD_MS)
+    try:
+        ticks = ticks_after(schedule.definition, schedule.anchor_ms, now_ms)
+        return list(takewhile(lambda tick: tick <= last_ms, ticks))
+    except UNUSABLE:
+        return list(range((now_ms // _MINUTE_MS + 1) * _MINUTE_MS, last_ms + 1, _MINUTE_MS))
 
 
 def job_id(schedule: Schedule, tick_ms: int) -> str:

@@ -11,11 +11,12 @@ from mayfly.jobs.authoring.task import Declaration
 from mayfly.jobs.errors import JobNotFound, UnknownTask
 from mayfly.jobs.model import Delay, Job, Submission, Tick
 from mayfly.jobs.operations import JobOperations
-from mayfly.jobs.rules import is_inline, new_job
-from mayfly.schedules.errors import ScheduleBusy, ScheduleNotFound
+from mayfly.jobs.rules import describe, is_inline, new_job
+from mayfly.schedules.errors import ScheduleBusy, ScheduleNotFound, ScheduleUnusable
 from mayfly.schedules.model import Definition, HandOut, Schedule
 from mayfly.schedules.rules import (
     AHEAD_MS,
+    UNUSABLE,
     first_tick,
     hand_out,
     handed_out_after,
@@ -32,10 +33,8 @@ _TICKS = 25
 _TRIES = 4
 #: Schedules that a sweep reads the names of: some 20 MB of its memory.
 _READ = 50_000
-#: Errors of a schedule that this version cannot read or whose ticks it cannot find.
-_UNUSABLE = (
-    StoreUnavailable, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
-)  # fmt: skip
+#: Errors of a schedule that a sweep reports, and that do not end it.
+_REPORTED = (StoreUnavailable, ScheduleUnusable, *UNUSABLE)
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,10 @@ class Deps:
 
 
 def read(deps: Deps, name: str, *, tenant: str) -> Schedule:
-    """Returns a schedule of this tenant. Raises ScheduleNotFound, StoreUnavailable."""
+    """Returns a schedule of this tenant. It has an `error` if its record cannot be read.
+
+    Raises ScheduleNotFound, StoreUnavailable.
+    """
     return deps.store.read(tenant, name)
 
 
@@ -64,8 +66,8 @@ def list_by_name(
 ) -> tuple[list[Schedule], str | None]:
     """Returns up to `limit` of a tenant's schedules after the name `after`.
 
-    Also returns the name after which the next page begins, None at the end. Raises
-    StoreUnavailable.
+    Also returns the name after which the next page begins, None at the end. A schedule whose record
+    cannot be read has an `error`. Raises StoreUnavailable.
     """
     return deps.store.list(tenant, limit=limit, after=after)
 
@@ -75,9 +77,10 @@ def define(deps: Deps, name: str, definition: Definition, *, tenant: str) -> tup
 
     A schedule that has this definition already is left unchanged. A changed definition counts from
     now on: jobs of future ticks that were made for the old one are cancelled. A paused schedule
-    stays paused.
+    stays paused. A schedule whose record cannot be read is replaced.
 
-    Raises UnknownTask, PayloadMismatch, ScheduleBusy, StoreUnavailable. After StoreUnavailable the
+    Raises UnknownTask, PayloadMismatch, ScheduleBusy, StoreUnavailable, and ScheduleUnusable if the
+    definition has no ticks; then nothing is written. After StoreUnavailable the
     schedule may be stopped; repeat the call to restart it.
     """
     if definition.task not in deps.tasks:
@@ -85,6 +88,7 @@ def define(deps: Deps, name: str, definition: Definition, *, tenant: str) -> tup
     deps.tasks[definition.task].check_payload(definition.payload)
     for _ in range(_TRIES):
         now_ms = deps.clock()
+        _check_ticks(name, definition, now_ms)
         with suppress(StaleWrite):
             try:
                 current = deps.store.read(tenant, name)
@@ -98,14 +102,17 @@ def define(deps: Deps, name: str, definition: Definition, *, tenant: str) -> tup
             is_interrupted = current.next_ms is None and not current.is_paused
             if current.definition == definition and not is_interrupted:
                 return current, False
-            held = _hold(deps, current)
+            held = current if current.error is not None else _hold(deps, current)
             changed = replace(
                 held,
                 definition=definition,
                 edition=deps.new_edition(),
                 anchor_ms=now_ms,
                 made_ms=0,
+                error=None,
             )
+            if current.error is not None:
+                _cancel_ahead(deps, current)
             return _restart(deps, held, changed), False
     raise ScheduleBusy(name)
 
@@ -113,12 +120,12 @@ def define(deps: Deps, name: str, definition: Definition, *, tenant: str) -> tup
 def pause(deps: Deps, name: str, *, tenant: str) -> Schedule:
     """Stops a schedule from making jobs; jobs of future ticks are cancelled.
 
-    Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable.
+    Raises ScheduleNotFound, ScheduleBusy, StoreUnavailable, and ScheduleUnusable if its record
+    cannot be read.
     """
     for _ in range(_TRIES):
         with suppress(StaleWrite):
-            current = deps.store.read(tenant, name)
-            return _hold(deps, current, is_paused=True)
+            return _hold(deps, _readable(deps.store.read(tenant, name)), is_paused=True)
     raise ScheduleBusy(name)
 
 
@@ -126,11 +133,12 @@ def resume(deps: Deps, name: str, *, tenant: str) -> Schedule:
     """Continues a paused schedule with the first tick from now.
 
     Ticks that came during the pause get no job. Raises ScheduleNotFound, ScheduleBusy,
-    StoreUnavailable.
+    StoreUnavailable, and ScheduleUnusable if its record cannot be read or has no ticks.
     """
     for _ in range(_TRIES):
         with suppress(StaleWrite):
-            current = deps.store.read(tenant, name)
+            current = _readable(deps.store.read(tenant, name))
+            _check_ticks(name, current.definition, deps.clock())
             if current.next_ms is not None:
                 return current
             held = _hold(deps, current)
@@ -149,7 +157,12 @@ def delete(deps: Deps, name: str, *, tenant: str) -> None:
     """
     for _ in range(_TRIES):
         with suppress(StaleWrite):
-            deps.store.delete(_hold(deps, deps.store.read(tenant, name)))
+            current = deps.store.read(tenant, name)
+            if current.error is None:
+                current = _hold(deps, current)
+            else:
+                _cancel_ahead(deps, current)
+            deps.store.delete(current)
             return
     raise ScheduleBusy(name)
 
@@ -172,8 +185,8 @@ def hand_out_due(
         try:
             # Another sweep handles it, it is deleted, or the index was behind.
             with suppress(StaleWrite, ScheduleNotFound):
-                return _hand_out(deps, deps.store.read(tenant, name), is_over)[1]
-        except _UNUSABLE as problem:  # for example, its time zone no longer exists
+                return _hand_out(deps, _readable(deps.store.read(tenant, name)), is_over)[1]
+        except _REPORTED as problem:  # for example, its time zone no longer exists
             failed(tenant, name, problem)
         return 0
 
@@ -227,10 +240,33 @@ def _hold(deps: Deps, seen: Schedule, *, is_paused: bool | None = None) -> Sched
         seen, next_ms=None, is_paused=seen.is_paused if is_paused is None else is_paused
     )
     held = seen if wanted == seen else deps.store.set(seen, wanted)
-    for tick in handed_out_after(held, deps.clock()):
-        with suppress(JobNotFound):
-            deps.operations.cancel_scheduled(held.tenant, job_id(held, tick), now_ms=deps.clock())
+    _cancel_ahead(deps, held)
     return held
+
+
+def _cancel_ahead(deps: Deps, schedule: Schedule) -> None:
+    """Cancels the jobs that were made ahead and have not begun."""
+    for tick in handed_out_after(schedule, deps.clock()):
+        with suppress(JobNotFound):
+            deps.operations.cancel_scheduled(
+                schedule.tenant, job_id(schedule, tick), now_ms=deps.clock()
+            )
+
+
+def _readable(schedule: Schedule) -> Schedule:
+    """Returns the schedule. Raises ScheduleUnusable if its record could not be read."""
+    if schedule.error is not None:
+        raise ScheduleUnusable(schedule.name, schedule.error)
+    return schedule
+
+
+def _check_ticks(name: str, definition: Definition, now_ms: int) -> None:
+    """Raises ScheduleUnusable if a definition has no ticks."""
+    try:
+        first_tick(definition, now_ms, now_ms)
+    except UNUSABLE as problem:
+        reason = f"its times cannot be found: {describe(problem)}"
+        raise ScheduleUnusable(name, reason) from problem
 
 
 def _restart(deps: Deps, held: Schedule, target: Schedule) -> Schedule:

@@ -37,19 +37,22 @@ class ScheduleStore:
         self._threads = threads
 
     def read(self, tenant: str, name: str) -> Schedule:
-        """Returns the schedule, by a consistent read. Raises ScheduleNotFound, StoreUnavailable."""
+        """Returns the schedule, by a consistent read. It has an `error` if it cannot be read.
+
+        Raises ScheduleNotFound, StoreUnavailable, or NewerFormat.
+        """
         item = self._db.get("read schedule", self._table, items.schedule_key(tenant, name))
         if item is None:
             raise ScheduleNotFound(name)
-        return items.read_schedule(item)
+        return items.read_any(item)
 
     def list(
         self, tenant: str, *, limit: int, after: str | None
     ) -> tuple[list[Schedule], str | None]:
         """Returns up to `limit` of a tenant's schedules after the name `after`, by name.
 
-        Also returns the name after which the next page begins, None at the end. Raises
-        StoreUnavailable.
+        Also returns the name after which the next page begins, None at the end. A schedule that
+        cannot be read has an `error`. Raises StoreUnavailable.
         """
         query: dict[str, Any] = {
             "TableName": self._table,
@@ -62,7 +65,7 @@ class ScheduleStore:
         if after is not None:
             query["ExclusiveStartKey"] = items.schedule_key(tenant, after)
         reply = self._db.query("list schedules", **query)
-        page = [items.read_schedule(item) for item in reply["Items"]]
+        page = [items.read_listed(item) for item in reply["Items"]]
         return page, page[-1].name if page and "LastEvaluatedKey" in reply else None
 
     def due(

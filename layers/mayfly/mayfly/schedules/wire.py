@@ -8,10 +8,10 @@ from typing import Any, Final
 from mayfly.core.clock import rfc3339
 from mayfly.core.errors import InvalidRequest, PayloadTooLarge
 from mayfly.core.json_input import NAME, Fields, canonical_json
-from mayfly.jobs.rules import MAX_MAX_ATTEMPTS, PAYLOAD_LIMIT
+from mayfly.jobs.rules import MAX_MAX_ATTEMPTS, PAYLOAD_LIMIT, describe
 from mayfly.schedules.dialect import LONGEST_SECONDS, check_cron
 from mayfly.schedules.model import Definition, Schedule
-from mayfly.schedules.rules import first_tick
+from mayfly.schedules.rules import UNUSABLE, first_tick
 
 __all__ = ["public", "read_definition"]
 
@@ -46,12 +46,23 @@ def read_definition(body: Any) -> Definition:
 
 
 def public(schedule: Schedule, now_ms: int) -> dict[str, Any]:
-    """Returns the schedule as the API shows it. `next_at` is null while it is paused."""
+    """Returns the schedule as the API shows it. `next_at` is null while it is paused.
+
+    A schedule whose record cannot be read, or whose ticks cannot be found, has the member `error`
+    with the reason, and its `next_at` is null.
+    """
     definition = schedule.definition
     timing: dict[str, Any] = {"every_seconds": definition.every_seconds}
     if definition.cron is not None:
         timing = {"cron": definition.cron, "timezone": definition.timezone}
-    is_running = schedule.next_ms is not None
+    next_ms, error = None, schedule.error
+    if error is None:
+        try:
+            next_ms = first_tick(definition, schedule.anchor_ms, now_ms)
+        except UNUSABLE as problem:
+            error = f"the times of this schedule cannot be found: {describe(problem)}"
+    if schedule.next_ms is None:
+        next_ms = None
     return {
         "name": schedule.name,
         **timing,
@@ -59,9 +70,8 @@ def public(schedule: Schedule, now_ms: int) -> dict[str, Any]:
         "payload": definition.payload,
         "max_attempts": definition.max_attempts,
         "paused": schedule.is_paused,
-        "next_at": rfc3339(first_tick(definition, schedule.anchor_ms, now_ms))
-        if is_running
-        else None,
+        "next_at": None if next_ms is None else rfc3339(next_ms),
+        **({} if error is None else {"error": error}),
     }
 
 

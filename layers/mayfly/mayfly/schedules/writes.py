@@ -75,6 +75,8 @@ def delete(table: str, seen: Schedule) -> dict[str, Any]:
 
 
 def _is_as_seen(seen: Schedule) -> dict[str, Any]:
+    if seen.error is not None:
+        return _is_stored(seen.stored)
     is_as_seen = "#version = :seen AND #edition = :edition"
     return {
         "ConditionExpression": is_as_seen,
@@ -84,3 +86,21 @@ def _is_as_seen(seen: Schedule) -> dict[str, Any]:
             ":edition": {"S": seen.edition},
         },
     }
+
+
+def _is_stored(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the condition that a record that cannot be read has these attributes still.
+
+    Those of version and edition that it does not have are absent still.
+    """
+    names = {"#edition": "edition", "#version": "version"}
+    values = {f":{name}": value for name, value in stored.items()}
+    is_stored = [
+        f"{place} = :{name}" if name in stored else f"attribute_not_exists({place})"
+        for place, name in names.items()
+    ]
+    condition: dict[str, Any] = {
+        "ConditionExpression": " AND ".join(["attribute_exists(pk)", *is_stored]),
+        "ExpressionAttributeNames": names,
+    }
+    return {**condition, "ExpressionAttributeValues": values} if values else condition

@@ -2,10 +2,11 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB, RequestRefused, TransactionCancelled
+from mayfly.aws.items import UNREADABLE
 from mayfly.core import deadline
 from mayfly.core.clock import Clock
 from mayfly.core.errors import StoreUnavailable
@@ -19,7 +20,6 @@ from mayfly.sessions.items import (
     read_item,
     session_id_in,
     session_key,
-    session_sort,
 )
 from mayfly.sessions.model import Page, Session, Token
 from mayfly.sessions.rules import is_valid, touched_until, was_rotated_away
@@ -218,8 +218,10 @@ class SessionStore:
     ) -> Page:
         """Returns a page of a subject's live sessions, by id.
 
-        A page may have fewer sessions than `limit`, even none, although more follow. Costs one call
-        for the first page, which reads the generation too; two for each following page.
+        A page may have fewer sessions than `limit`, even none, although more follow. A session
+        whose record cannot be read is left out and logged with its id: its token opens nothing.
+        Costs one call for the first page, which reads the generation too; two for each following
+        page.
         """
         start = (
             {} if after is None else {"ExclusiveStartKey": session_key(tenant, partition, after)}
@@ -239,14 +241,9 @@ class SessionStore:
             if after is None
             else self.generation(tenant, partition)
         )
-        sessions = [
-            read_item(tenant, item)
-            for item in items
-            if item["sk"]["S"].startswith(session_sort(""))
-        ]
         live = [
             session
-            for session in sessions
+            for session in _read_sessions(tenant, items)
             if session.generation == generation and now_ms < session.idle_expires_at_ms
         ]
         last = reply.get("LastEvaluatedKey")
@@ -274,6 +271,21 @@ class SessionStore:
             # is deleted, as the caller requested.
             if not (refusal.was_repeated and refusal.item is None):
                 raise SessionNotFound from refusal
+
+
+def _read_sessions(tenant: str, items: Iterable[Item]) -> Iterator[Session]:
+    """Yields the sessions in items of a subject's partition, without those that cannot be read."""
+    for item in items:
+        if not (session_id := session_id_in(item)):
+            continue
+        try:
+            yield read_item(tenant, item)
+        except UNREADABLE as problem:
+            _LOG.warning(
+                "the record of session %s of tenant %s cannot be read, so it is not listed; end it "
+                "by its id (%s: %s)",
+                *(session_id, tenant, type(problem).__name__, problem),
+            )
 
 
 def _is_own_write(item: Item | None, after: Session) -> bool:

@@ -145,12 +145,17 @@ def end(
 def end_by_id(
     table: str, tenant: str, partition: str, session_id: str, *, now_ms: int
 ) -> dict[str, Any]:
-    """Deletes a session, whatever its secret, if it has not expired."""
+    """Deletes a session, whatever its secret, if it has not expired.
+
+    A session whose deadline cannot be read has not.
+    """
+    is_live = "idle_expires_at > :now"
+    has_no_deadline = "NOT attribute_type(idle_expires_at, :number)"
     return {
         "TableName": table,
         "Key": session_key(tenant, partition, session_id),
-        "ConditionExpression": "idle_expires_at > :now",
-        "ExpressionAttributeValues": {":now": {"N": str(now_ms)}},
+        "ConditionExpression": f"attribute_exists(pk) AND ({has_no_deadline} OR {is_live})",
+        "ExpressionAttributeValues": {":now": {"N": str(now_ms)}, ":number": {"S": "N"}},
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 

@@ -2,7 +2,7 @@
 
 from mayfly.core.errors import MayflyError
 
-__all__ = ["KeyNotFound"]
+__all__ = ["KeyNotFound", "KeyUnreadable"]
 
 
 class KeyNotFound(MayflyError):
@@ -18,3 +18,12 @@ class KeyNotFound(MayflyError):
         super().__init__(
             f"this tenant has no key {key_id!r}; 'mayfly keys list' shows a tenant's keys"
         )
+
+
+class KeyUnreadable(MayflyError):
+    """The record of an API key does not have the form of a key."""
+
+    retryable = False
+
+    def __init__(self, key_id: str, reason: str) -> None:
+        super().__init__(f"the record of API key {key_id!r} cannot be read: {reason}; revoke it")

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from mayfly.aws.items import Item, check_format, optional_number, stamp
+from mayfly.aws.items import UNREADABLE, Item, check_format, optional_number, stamp
 from mayfly.core.ids import key
 from mayfly.tenants.model import ApiKey
 
-__all__ = ["deleted_at", "key_item", "key_of", "read_key"]
+__all__ = ["deleted_at", "key_item", "key_of", "read_key", "read_listed"]
 
 #: Time for which an expired key is kept. Until then its holder gets the reason "has expired", and
 #: `mayfly keys list` shows the key.
@@ -42,7 +42,7 @@ def deleted_at(expires_at_ms: int) -> str:
 
 
 def read_key(item: Item) -> ApiKey:
-    """Returns the key in an item. Raises NewerFormat."""
+    """Returns the key in an item. Raises NewerFormat, or an error of UNREADABLE."""
     check_format("API key", item)
     return ApiKey(
         key_id=item["pk"]["S"].removeprefix(key("key", "")),
@@ -53,3 +53,21 @@ def read_key(item: Item) -> ApiKey:
         expires_at_ms=optional_number(item, "valid_until"),
         last_used_at_ms=optional_number(item, "last_used_at"),
     )
+
+
+def read_listed(item: Item, tenant: str) -> ApiKey:
+    """Returns the key in an item of a list of a tenant's keys.
+
+    One that cannot be read has an `error`, so that it does not hide the others.
+    """
+    try:
+        return read_key(item)
+    except UNREADABLE as problem:
+        return ApiKey(
+            key_id=item["pk"]["S"].removeprefix(key("key", "")),
+            tenant=tenant,
+            scopes=frozenset(),
+            secret_hash="",
+            created_at_ms=0,
+            error=f"the record of this key cannot be read: {type(problem).__name__}: {problem}",
+        )

@@ -11,7 +11,8 @@ class ApiKey:
 
     `secret_hash` is the SHA-256 of a 256-bit random secret, in hex (ASVS 5.0, 6.5.2).
     `expires_at_ms` is None if the key does not expire. `last_used_at_ms` is at most an hour behind
-    (`rules.NOTED_EVERY_MS`), and None if the key was never used.
+    (`rules.NOTED_EVERY_MS`), and None if the key was never used. `error` says why the record of a
+    listed key cannot be read; then it has neither a secret nor scopes, and opens nothing.
     """
 
     key_id: str
@@ -21,3 +22,4 @@ class ApiKey:
     created_at_ms: int
     expires_at_ms: int | None = None
     last_used_at_ms: int | None = None
+    error: str | None = None

@@ -1,10 +1,11 @@
 """API keys on DynamoDB."""
 
 from mayfly.aws.dynamodb import ConditionFailed, DynamoDB
-from mayfly.aws.items import Item
+from mayfly.aws.errors import NewerFormat
+from mayfly.aws.items import UNREADABLE, Item
 from mayfly.core.clock import Clock, system_clock
-from mayfly.tenants.errors import KeyNotFound
-from mayfly.tenants.items import deleted_at, key_item, key_of, read_key
+from mayfly.tenants.errors import KeyNotFound, KeyUnreadable
+from mayfly.tenants.items import deleted_at, key_item, key_of, read_key, read_listed
 from mayfly.tenants.model import ApiKey
 
 __all__ = ["TenantStore"]
@@ -28,13 +29,19 @@ class TenantStore:
     def find_key(self, key_id: str) -> ApiKey | None:
         """Returns the key of this id, None if there is none.
 
-        The read is strongly consistent, so a revoked key is refused immediately.
+        The read is strongly consistent, so a revoked key is refused immediately. Raises
+        KeyUnreadable, NewerFormat.
         """
         item = self._db.get("find the key", self._table, key_of(key_id))
-        return None if item is None else read_key(item)
+        try:
+            return None if item is None else read_key(item)
+        except NewerFormat:
+            raise
+        except UNREADABLE as problem:
+            raise KeyUnreadable(key_id, f"{type(problem).__name__}: {problem}") from problem
 
     def list_keys(self, tenant: str) -> list[ApiKey]:
-        """Returns a tenant's keys, oldest first.
+        """Returns a tenant's keys, oldest first; those that cannot be read have an `error`.
 
         It reads the whole table, so it is for operators, not for requests.
         """
@@ -49,7 +56,7 @@ class TenantStore:
                 ExpressionAttributeValues={":tenant": {"S": tenant}},
                 **start,
             )
-            keys += [read_key(item) for item in reply["Items"]]
+            keys += [read_listed(item, tenant) for item in reply["Items"]]
             if "LastEvaluatedKey" not in reply:
                 return sorted(keys, key=lambda api_key: (api_key.created_at_ms, api_key.key_id))
             start = {"ExclusiveStartKey": reply["LastEvaluatedKey"]}

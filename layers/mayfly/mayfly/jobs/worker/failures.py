@@ -15,11 +15,12 @@
       another worker has the job        is the other worker's           comes back after a lease
 """
 
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from mayfly.aws.dynamodb import RequestRefused
 from mayfly.core.errors import MayflyError
 from mayfly.core.observability import traceback_of
+from mayfly.core.raised import attempt
 from mayfly.jobs.authoring.outcomes import Continue, Retry
 from mayfly.jobs.errors import (
     Contended,
@@ -30,7 +31,7 @@ from mayfly.jobs.errors import (
     WriteRefused,
 )
 from mayfly.jobs.model import Job
-from mayfly.jobs.rules import backoff_ms, describe, waits_by_message
+from mayfly.jobs.rules import backoff_ms, check_pause, describe, waits_by_message
 from mayfly.jobs.store import ClaimRefused
 from mayfly.jobs.worker.deps import Deps
 from mayfly.jobs.worker.ownership import Ownership
@@ -45,6 +46,9 @@ __all__ = [
     "release_contended",
     "settle",
 ]
+
+#: Characters of each of two errors that are stored as one.
+_HALF: Final = 230
 
 
 class JobFailed(LeaseHeld):
@@ -162,15 +166,18 @@ def settle(deps: Deps, request: Request, cause: BaseException) -> None:
 def _retry(deps: Deps, ownership: Ownership, failure: BaseException) -> NoReturn:
     """Schedules the job's next attempt, after a backoff or the pause that the task requested."""
     job, now_ms = ownership.job, deps.clock()
-    pause_ms = backoff_ms(job.attempt, deps.jitter())
-    if isinstance(failure, Retry) and failure.after_seconds is not None:
-        pause_ms = int(failure.after_seconds * 1000)  # its class has checked it
+    pause_ms, error = backoff_ms(job.attempt, deps.jitter()), describe(failure)
+    if isinstance(failure, Retry):
+        # A kind of Retry of the task's own may have an `after_seconds` that nothing has checked.
+        requested_ms, problem = _requested(failure)
+        pause_ms = pause_ms if requested_ms is None else requested_ms
+        error = error if problem is None else f"{error[:_HALF]}; its pause is unusable: {problem}"
     # The write and the fate of the message depend on the same reading of the clock.
-    ownership.fail(describe(failure), now_ms + pause_ms, now_ms)
+    ownership.fail(error, now_ms + pause_ms, now_ms)
     deps.observe.count("JobRetried")
     deps.observe.log.warning(
         "an attempt failed; the job runs again",
-        error=describe(failure),
+        error=error,
         attempt=job.attempt,
         in_ms=pause_ms,
         extra=None if isinstance(failure, MayflyError) else traceback_of(failure),
@@ -213,4 +220,16 @@ def _is_permanent(deps: Deps, job: Job, failure: BaseException) -> bool:
     if isinstance(failure, EffectRefused):
         retries_refused = deps.tasks[job.task].declaration.retry_refused
         return failure.is_malformed or (failure.is_by_condition and not retries_refused)
-    return isinstance(failure, MayflyError) and not failure.retryable
+    # A class of the task's own may compute `retryable`.
+    return isinstance(failure, MayflyError) and attempt(
+        lambda: not failure.retryable, otherwise=False
+    )
+
+
+def _requested(failure: Retry) -> tuple[int | None, str | None]:
+    """Returns the pause that a task requests, in milliseconds, and the reason if it is unusable."""
+    try:
+        seconds = failure.after_seconds
+        return None if seconds is None else int(check_pause(seconds) * 1000), None
+    except BaseException as problem:  # noqa: BLE001  # code of the task
+        return None, describe(problem)[:_HALF]
