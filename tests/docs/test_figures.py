@@ -4,14 +4,14 @@ import json
 import re
 
 from bench.sweep import INVOCATION_SECONDS
-from functions.sweep_jobs.app import _FOR_SCHEDULES_MS
+from functions.sweep_jobs.app import Shares
 from mayfly_testing.stack import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 FIGURES = json.loads((ROOT / "bench" / "results" / "sweep.json").read_text())["figures"]
 SHARDS = ("1 shard", "8 shards")
 #: Seconds of each minute in which the sweep takes jobs out of the index.
-RELEASING = INVOCATION_SECONDS - _FOR_SCHEDULES_MS // 1000
+RELEASING = INVOCATION_SECONDS - Shares().for_schedules // 1000
 
 
 def row(begin: str) -> list[float]:

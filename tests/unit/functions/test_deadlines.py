@@ -1,6 +1,7 @@
 """A store that does not answer: every verb says so before its function's timeout."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Event
@@ -13,6 +14,7 @@ from mayfly.core.errors import StoreUnavailable
 from mayfly.core.ids import SECRET_CHARACTERS, new_secret
 from mayfly.jobs import JobStore
 from mayfly.jobs.items import new_items
+from mayfly.jobs.shards import partitions
 from mayfly.resources import session_store
 from mayfly.tenants.items import key_item
 from mayfly.tenants.rules import mint
@@ -27,6 +29,9 @@ from functions.identify_callers.app import build as build_identify_callers
 from functions.identify_callers.deps import from_environ as identify_callers_deps
 from functions.relay_jobs.app import build as build_relay
 from functions.relay_jobs.deps import from_environ as relay_deps
+from functions.sweep_jobs.app import Shares
+from functions.sweep_jobs.app import build as build_sweep
+from functions.sweep_jobs.deps import from_environ as sweep_deps
 from mayfly_testing.stack import wait_until
 from tests.conftest import ROOT
 from tests.support.clients import database
@@ -359,3 +364,68 @@ def test_each_call_has_the_time_of_its_own_request(black_hole: Server) -> None:
             db.get("read", "t", {"pk": {"S": "a"}})
         with limited(60_000):
             assert db.get("read", "t", {"pk": {"S": "a"}})
+
+
+# ---------------------------------------------------------------- the sweep
+
+#: Seconds of a sweep, and its shares, in place of those of template.yaml.
+SWEEP_SECONDS = 4.5
+SHARES = Shares(margin=1_600, for_schedules=2_800, last_release=1_200)
+
+
+class Running(Context):
+    """A context whose time passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends = time.monotonic() + SWEEP_SECONDS
+
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
+        """Returns the time that is left of the invocation."""
+        return round((self.ends - time.monotonic()) * 1000)
+
+
+def sweep(server: Server) -> tuple[float, list[str]]:
+    """Sweeps until it fails; returns its seconds, and the partitions that it has asked for."""
+    settings = {"RELAY_REPORTS_BUCKET": "b", "RELAY_FAILURES_URL": f"{server.url}/q", **ENV}
+    # It is not the minute of reports.
+    deps = replace(sweep_deps(settings), clock=lambda: 60_000)
+    handler = build_sweep(deps, SHARES)
+
+    def fail() -> None:
+        with pytest.raises(StoreUnavailable):
+            handler({}, Running())
+
+    seconds, _ = seconds_of(fail)
+    bodies = [json.loads(request.body) for request in server.requests]
+    return seconds, [body["ExpressionAttributeValues"][":due"]["S"] for body in bodies]
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("kind", ["drops", "late 500"])
+def test_sweep_ends_before_its_timeout_and_tries_both_steps(
+    black_hole: Server, over: Event, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = after(1, refusal("InternalServerError", 500))
+    black_hole.usual = drops(over) if kind == "drops" else late
+    seconds, asked = sweep(black_hole)
+    assert seconds < SWEEP_SECONDS - 1
+    assert {partition.partition("/")[0] for partition in asked} == {"due", "schedules"}
+    assert '"SweepFailed":[1.0,1.0]' in capsys.readouterr().out.replace(" ", "")
+
+
+@pytest.mark.usefixtures("client")
+def test_schedules_have_their_time_if_only_jobs_are_answered_in_drops(
+    black_hole: Server, over: Event
+) -> None:
+    quiet, usual = drops(over), answer({"Items": []}, headers=CLOSE)
+
+    def serve(request: Request, connection: Any) -> bool:
+        return (usual if b'"schedules' in request.body else quiet)(request, connection)
+
+    black_hole.usual = serve
+    seconds, asked = sweep(black_hole)
+    assert seconds < SWEEP_SECONDS - 1
+    assert len([one for one in asked if one.startswith("schedules")]) == len(
+        partitions("schedules")
+    )

@@ -7,11 +7,13 @@ share of the time that is left, and the request is answered before the function'
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from math import inf
-from typing import Final
+from typing import Final, TypeVar
 
-__all__ = ["ANSWER_SECONDS", "limited", "optional", "seconds_left"]
+__all__ = ["ANSWER_SECONDS", "carried", "limited", "optional", "seconds_left"]
+
+R = TypeVar("R")
 
 #: Seconds before the function's timeout that are kept for the answer. A request is to be answered a
 #: second before the timeout; the rest is for the work after the last call, since the 512 MB of the
@@ -31,7 +33,7 @@ def limited(
 ) -> Iterator[None]:
     """Limits the calls of a block to the milliseconds that its invocation has left.
 
-    Threads that the block starts are not limited.
+    Threads that the block starts are limited if they call what `carried` returns.
     """
     token = _ends.set((monotonic() + remaining_ms / 1000 - ANSWER_SECONDS, monotonic))
     try:
@@ -62,3 +64,14 @@ def seconds_left() -> float:
     """Returns the seconds until the deadline, infinity without one. They can be negative."""
     ends = _ends.get()
     return inf if ends is None else ends[0] - ends[1]()
+
+
+def carried(work: Callable[..., R]) -> Callable[..., R]:
+    """Returns `work` for other threads: its calls have the deadline that holds here and now."""
+    context = copy_context()
+
+    def run(*arguments: object) -> R:
+        # Only one thread can be in a context at a time.
+        return context.copy().run(work, *arguments)
+
+    return run

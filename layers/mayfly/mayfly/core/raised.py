@@ -1,4 +1,4 @@
-"""What can be read of an exception that code outside Mayfly has raised, whatever its class does.
+"""Reading of exceptions that code outside Mayfly has raised, whatever their classes do.
 
 Its attributes may be properties that raise or exit, and the traceback module itself raises for some
 exceptions, such as a SyntaxError whose line is bytes, as template engines make it.

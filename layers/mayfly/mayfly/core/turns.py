@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, zip_longest
 from typing import Any, Final, TypeVar
 
+from mayfly.core.deadline import carried
+
 __all__ = ["in_turns", "work_off"]
 
 T = TypeVar("T")
@@ -40,8 +42,8 @@ def work_off(
 ) -> int:
     """Calls `work` with each thing, in order, in several threads. Returns the sum of its results.
 
-    Nothing is begun once `is_over()`, or after an error; what has begun is completed. Raises the
-    first error.
+    Nothing is begun once `is_over()`, or after an error; what has begun is completed. The deadline
+    of the caller (`mayfly.core.deadline`) holds in all threads. Raises the first error.
     """
     left, taking, has_failed = iter(things), threading.Lock(), threading.Event()
 
@@ -63,4 +65,5 @@ def work_off(
     if count <= 1:
         return work_in_order()
     with ThreadPoolExecutor(count, thread_name_prefix="turns") as pool:
-        return sum(worker.result() for worker in [pool.submit(work_in_order) for _ in range(count)])
+        work_carried = carried(work_in_order)
+        return sum(worker.result() for worker in [pool.submit(work_carried) for _ in range(count)])

@@ -36,9 +36,11 @@ _FORMS: Final = (
 _MARKUP: Final = re.compile(r"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 _JSON: Final = re.compile(r"\s*[\[{]\s*([\"\[{\]}]|\Z)")
 #: Characters that other programs put between columns, in place of a comma.
-_SEPARATORS: Final = {";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_SEPARATORS: Final = {";": "semicolon", "\t": "tab", "|": "bar"}
 #: The line in which a file tells Excel its separator.
 _EXCEL_LINE: Final = re.compile(r"sep=(.?)", re.IGNORECASE)
+#: A name in quotes (RFC 4180): what is in it separates nothing.
+_QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 
 
@@ -66,13 +68,14 @@ def check_text(first: str) -> None:
         raise BadHeader("it is JSON; write it as CSV")
 
 
-def read_names(row: Sequence[str]) -> list[str]:
+def read_names(row: Sequence[str], text: str) -> list[str]:
     """Returns the names of columns in the first row of a file, without blanks around them.
 
-    Raises BadHeader with the number and the name of a column that cannot be used.
+    `text` is that row as it is in the file. Raises BadHeader with the number and the name of a
+    column that cannot be used.
     """
     check_text(",".join(row))
-    _check_separator(row)
+    _check_separator(row, text)
     if len(row) > _COLUMN_LIMIT:
         raise BadHeader(f"it has {len(row)} columns; the limit is {_COLUMN_LIMIT}")
     names = [name.strip(" \t") for name in row]
@@ -88,8 +91,11 @@ def read_names(row: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_separator(row: Sequence[str]) -> None:
-    """Raises BadHeader if the first row uses another separator more often than the comma."""
+def _check_separator(row: Sequence[str], text: str) -> None:
+    """Raises BadHeader if the first row uses another separator more often than the comma.
+
+    Characters in quotes do not count.
+    """
     if line := _EXCEL_LINE.fullmatch(row[0]):
         separator = "," if len(row) > 1 else line[1]
         advice = "" if separator == "," else ", and separate columns by commas"
@@ -97,14 +103,19 @@ def _check_separator(row: Sequence[str]) -> None:
             f"its first row is {_shown(f'sep={separator}')}, which only Excel reads; remove that "
             f"line{advice}"
         )
-    counts = {name: sum(cell.count(mark) for cell in row) for mark, name in _SEPARATORS.items()}
-    name = max(counts, key=lambda name: counts[name])
-    if counts[name] > len(row) - 1:
-        found = f"{counts[name]} times {name}" if counts[name] > 1 else name
-        commas = f"{len(row) - 1} commas" if len(row) > 1 else "no comma"
+    unquoted = _QUOTED.sub("", text)
+    counts = {name: unquoted.count(mark) for mark, name in _SEPARATORS.items()}
+    name, commas = max(counts, key=lambda name: counts[name]), unquoted.count(",")
+    if counts[name] > commas:
         raise BadHeader(
-            f"its first row has {found} and {commas}; columns must be separated by commas"
+            f"its first row has {_number(counts[name], name)} and {_number(commas, 'comma')}; "
+            "columns must be separated by commas"
         )
+
+
+def _number(count: int, name: str) -> str:
+    """Returns a count with its noun: `no comma`, `a comma`, `2 commas`."""
+    return f"{count} {name}s" if count > 1 else f"{'a' if count else 'no'} {name}"
 
 
 def _check_name(name: str, number: int) -> None:

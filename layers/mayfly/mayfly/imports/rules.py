@@ -57,6 +57,8 @@ class Tally:
         self._kept: list[dict[str, Any]] = []
         self._columns: dict[str, _Column] | None = None
         self._rest = b""
+        #: The text of the row that names the columns, once it was read.
+        self._header = ""
 
     @classmethod
     def resumed(cls, source: Source, progress: Any) -> "Tally":
@@ -151,6 +153,8 @@ class Tally:
                     # one can be longer than a piece.
                     if not lines and _size_of(block, reader.line_num) > ROW_LIMIT:
                         raise self._too_long(self.offset)
+                    if self._columns is None and row and not any(rows):
+                        self._header = "\n".join(text.split("\n")[lines : reader.line_num])
                     lines = reader.line_num
                     rows.append(row)
                     if len(rows) == _ROWS_AT_ONCE:
@@ -181,7 +185,7 @@ class Tally:
             header = next((row for row in left if row), None)
             if header is None:
                 return
-            names = self._checked(read_names, header)
+            names = self._checked(lambda row: read_names(row, self._header), header)
             self._columns = {name: _Column() for name in names}
         width = len(self._columns)
         good = []

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from mayfly.aws.dynamodb import DynamoDB, Item, NoAnswer
+from mayfly.core.deadline import carried
 from mayfly.core.errors import StoreUnavailable
 from mayfly.jobs.shards import Due, partitions
 
@@ -19,7 +20,7 @@ def earliest(
     """Returns up to `limit` items of a kind whose time is before `before_ms`, the earliest first.
 
     The read is eventually consistent. It makes a call for each partition, in several `threads`, and
-    then one for each further megabyte.
+    then one for each further megabyte. The caller's deadline holds for all.
 
     A partition whose read is refused, or has an answer that is damaged or a 500, does not hold up
     the others: their items are returned, next to the first failure, which names the partition. If a
@@ -54,7 +55,7 @@ def earliest(
 
     places = partitions(kind)
     with ThreadPoolExecutor(threads, thread_name_prefix="due") as pool:
-        first = list(pool.map(page, places))
+        first = list(pool.map(carried(page), places))
     in_order = heapq.merge(*map(items, places, first), key=_time)
     due = [
         Due({name: item[name] for name in ("pk", "sk")}, item["due"]["S"])

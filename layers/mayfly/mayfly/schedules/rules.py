@@ -114,11 +114,11 @@ def handed_out_after(schedule: Schedule, now_ms: int) -> list[int]:
     If the ticks cannot be found, these are all minutes in which a cron expression may have ticked.
     Jobs are made for AHEAD_MS; twice that allows for clocks that differ.
     """
-    last_ms = min(schedule.made_ms, now_ms + 2 * AHEAD_MS)
     try:
         ticks = ticks_after(schedule.definition, schedule.anchor_ms, now_ms)
-        return list(takewhile(lambda tick: tick <= last_ms, ticks))
+        return list(takewhile(lambda tick: tick <= schedule.made_ms, ticks))
     except UNUSABLE:
+        last_ms = min(schedule.made_ms, now_ms + 2 * AHEAD_MS)
         return list(range((now_ms // _MINUTE_MS + 1) * _MINUTE_MS, last_ms + 1, _MINUTE_MS))
 
 
