@@ -192,7 +192,8 @@ def test_models_rules_and_shapes_are_pure(path: Path) -> None:
     own = path.relative_to(LIBRARY).parts[0]
     lower = FEATURES[: FEATURES.index(own) + 1]
     allowed = {
-        f"mayfly.core.{name}" for name in ("clock", "envelopes", "errors", "ids", "json_input")
+        f"mayfly.core.{name}"
+        for name in ("clock", "envelopes", "errors", "ids", "json_input", "raised")
     } | {
         f"mayfly.{feature}.{name}"
         for feature in lower

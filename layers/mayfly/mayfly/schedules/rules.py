@@ -116,7 +116,9 @@ def handed_out_after(schedule: Schedule, now_ms: int) -> list[int]:
     """
     try:
         ticks = ticks_after(schedule.definition, schedule.anchor_ms, now_ms)
-        return list(takewhile(lambda tick: tick <= schedule.made_ms, ticks))
+        # A damaged record may name any time; clocks that are set back have an hour twice.
+        last_ms = min(schedule.made_ms, now_ms + _DAY_MS)
+        return list(takewhile(lambda tick: tick <= last_ms, ticks))
     except UNUSABLE:
         last_ms = min(schedule.made_ms, now_ms + 2 * AHEAD_MS)
         return list(range((now_ms // _MINUTE_MS + 1) * _MINUTE_MS, last_ms + 1, _MINUTE_MS))
