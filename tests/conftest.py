@@ -152,7 +152,8 @@ def pytest_collection() -> Generator[None, object, object]:
 #: Files that take longest, in this order. They start before shorter ones, so that no worker
 #: finishes long after the others.
 SLOWEST = [
-    "test_state_files", "test_stack", "test_crash", "test_full_run", "test_schedules",
+    "test_updates", "test_release_data", "test_state_files", "test_stack", "test_crash",
+    "test_full_run", "test_schedules",
     "test_recovery", "test_second_application", "test_kills", "test_state", "test_machine_faults",
     "test_lifecycle", "test_counting", "test_session_histories", "test_counter_histories",
     "test_hostile_input", "test_tutorial",
@@ -160,7 +161,10 @@ SLOWEST = [
 
 
 #: Files whose tests share nothing that takes long to make: each test goes to the next free worker.
-SINGLE = ("test_crash.py", "test_lifecycle.py", "test_machine_faults.py", "test_state.py")
+SINGLE = (
+    "test_crash.py", "test_lifecycle.py", "test_machine_faults.py", "test_release_data.py",
+    "test_state.py", "test_updates.py",
+)  # fmt: skip
 
 #: Files whose tests change nothing that others rely on. One worker runs them all, on one stack.
 SHARED = tuple(

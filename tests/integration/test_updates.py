@@ -271,6 +271,7 @@ def ticks(stack: Stack) -> int:
 
 
 # The functions of 0.1.0 have other handlers, so its code does not fit into this template.
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", [version for version in RELEASES if version != "0.1.0"])
 @pytest.mark.parametrize("functions", [WORKERS, APIS], ids=["old workers", "old APIs"])
@@ -318,6 +319,7 @@ def test_stack_of_a_release_is_updated_without_losing_a_job_or_a_session(
         check(stack, promises)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", RELEASES)
 def test_update_is_rolled_back_without_losing_a_job_or_a_session(
