@@ -152,7 +152,7 @@ def test_application_is_valid_and_is_built_without_what_only_a_machine_needs(
     machine.run("sam", "build", folder=shop)
     built = shop / ".aws-sam" / "build"
     functions = [built / "Page", *(path for path in (built / "Mayfly").iterdir() if path.is_dir())]
-    assert len(functions) == 10
+    assert len(functions) == 11
     for function in functions:
         assert {"mayfly", "mayfly_functions", "shop"} <= deployed(function)
     # The folder that is deployed has all that a handler imports.
@@ -198,7 +198,7 @@ def test_part_that_is_added_to_a_project_is_built_in_the_same_way(
     machine.run("sam", "build", folder=project)
     parts = project / ".aws-sam" / "build" / "Mayfly"
     functions = [path for path in parts.iterdir() if path.is_dir()]
-    assert len(functions) == 9
+    assert len(functions) == 10
     for function in functions:
         assert {"mayfly", "mayfly_functions", "tasks"} <= deployed(function)
 

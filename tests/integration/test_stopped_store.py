@@ -189,9 +189,9 @@ def test_counts_are_exact_after_the_store_stood_still_for_20_seconds_under_load(
     assert unsuccessful <= PROBLEMS | {GATEWAY}
     assert unsuccessful >= PROBLEMS  # the stop was felt
     assert {function for function, error in failed if error == "Sandbox.Timedout"} == set()
-    assert {function for function, _ in failed} <= IN_BACKGROUND | {"Authorizer"}
+    assert {function for function, _ in failed} <= IN_BACKGROUND | {"IdentifyCallers"}
     assert uncached.result() == GATEWAY
-    of_authorizer = sum(failed[failure] for failure in failed if failure[0] == "Authorizer")
+    of_authorizer = sum(failed[failure] for failure in failed if failure[0] == "IdentifyCallers")
     assert ledger.answers[GATEWAY] == of_authorizer
 
     wait_until(lambda: stack.counter("jobs") >= len(ledger.jobs), 120, what="the jobs' end")
