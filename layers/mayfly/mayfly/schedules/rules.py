@@ -116,8 +116,9 @@ def handed_out_after(schedule: Schedule, now_ms: int) -> list[int]:
     """
     try:
         ticks = ticks_after(schedule.definition, schedule.anchor_ms, now_ms)
-        # A damaged record may name any time; clocks that are set back have an hour twice.
-        last_ms = min(schedule.made_ms, now_ms + _DAY_MS)
+        # A damaged record may name any time. Clocks that are set back have an hour twice.
+        ahead_ms = 2 * AHEAD_MS if schedule.definition.cron is None else _DAY_MS // 12
+        last_ms = min(schedule.made_ms, now_ms + ahead_ms)
         return list(takewhile(lambda tick: tick <= last_ms, ticks))
     except UNUSABLE:
         last_ms = min(schedule.made_ms, now_ms + 2 * AHEAD_MS)
