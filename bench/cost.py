@@ -70,8 +70,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
             deps = run_jobs_deps(variables)
             add = deps.worker.tasks["counter.add"]
             exclusive = replace(add.declaration, name="bench.exclusive", exclusive=True)
-            # The mapping is a dict.
-            # A worker only reads its tasks, so they are a Mapping.
+            # A worker only reads its tasks, so the field is a Mapping; it is a dict.
             deps.worker.tasks["bench.exclusive"] = Task(exclusive, add.run)  # type: ignore[index]
             handler = build(deps)
             os.environ |= {
@@ -102,8 +101,7 @@ def measure(say: Callable[[str], None]) -> dict[str, Any]:
                         ],
                     )
                     cost.reset()
-                    # `Context` is a fake.
-                    # It has what a handler reads of LambdaContext.
+                    # The context has what the handlers use of Lambda's.
                     reply = run(event, Context())  # type: ignore[arg-type]
                     assert reply == {"batchItemFailures": []}
                     figures |= {
@@ -148,7 +146,6 @@ def delete(queue: str, event: Mapping[str, Any]) -> None:
         for index, record in enumerate(event["Records"])
     ]
     sqs = boto3.client("sqs")
-    # boto3 declares typed dicts here.
     # The stubs want a TypedDict, which a comprehension does not make.
     sqs.delete_message_batch(QueueUrl=queue, Entries=entries)  # type: ignore[arg-type]
 

@@ -94,7 +94,6 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
     }
     deps = run_jobs_deps(variables)
     task = Task(Declaration("work", exclusive=exclusive), work)
-    # The mapping is a dict.
     deps.worker.tasks["work"] = task  # type: ignore[index]  # a worker only reads its tasks
     handler = invocation.entrypoint(
         Runner(deps.worker).open, queue=deps.queue, lease_seconds=15, observe=deps.observe
@@ -103,8 +102,7 @@ def _measured(queue: str, *, exclusive: bool) -> tuple[list[int], list[float]]:
     for _ in range(BATCHES):
         event = received(queue, [{"task": "work", "payload": next(names)} for _ in range(10)])
         calls[0] = 0
-        # `Context` is a fake.
-        # It has what a handler reads of LambdaContext.
+        # The context has what the handlers use of Lambda's.
         assert handler(event, Context()) == {"batchItemFailures": []}  # type: ignore[arg-type]
         calls_by_batch.append(calls[0])
         delete(queue, event)

@@ -326,7 +326,8 @@ class _Stack:
         CloudFormation evaluates the conditions of a nested stack when its parent's resources exist.
         Here, both are one stack, so that conditions have the names and ARNs of the form that AWS
         gives. A name that the template gives is exact.
-        https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/conditions-section-structure.html
+        Page conditions-section-structure of
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/
         """
         evaluate = self._static(parent, known)
         attributes: dict[tuple[str, str | None], Any] = {}

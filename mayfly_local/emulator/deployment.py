@@ -175,7 +175,8 @@ async def _refuse_replacement(template: Template, clients: Clients, wanted: dict
 
     CloudFormation replaces a table whose keys or local indexes change, or whose attributes get
     another type. The emulator would even delete the old one, which AWS can retain.
-    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-dynamodb-table.html
+    Page aws-resource-dynamodb-table of
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/
     """
     reply = await clients.call(
         "cloudformation", "describe_stack_resources", StackName=template.name

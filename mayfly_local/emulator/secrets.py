@@ -66,7 +66,8 @@ def _declared_value(properties: Mapping[str, Any], random_password: Any) -> str 
 
     `random_password` is ministack's GetRandomPassword. Raises ValueError for a GenerateSecretString
     that AWS refuses.
-    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-secretsmanager-secret-generatesecretstring.html
+    Page aws-properties-secretsmanager-secret-generatesecretstring of
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/
     """
     if (value := properties.get("SecretString")) is not None:
         return str(value)

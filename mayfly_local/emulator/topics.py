@@ -65,7 +65,8 @@ def _with_fifo_name(properties: dict[str, Any], logical_id: str, stack: str) -> 
     """Returns the properties of a topic, with a name that CloudFormation generates if FIFO.
 
     Raises ValueError if the name and FifoTopic contradict each other.
-    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-sns-topic.html
+    Page aws-resource-sns-topic of
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/
     """
     name, is_fifo = properties.get("TopicName"), _is_true(properties.get("FifoTopic"))
     if not name and is_fifo:

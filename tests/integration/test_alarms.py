@@ -144,7 +144,7 @@ def answer_with_errors(scene: Scene) -> None:
 
 
 def fail_jobs(scene: Scene) -> None:
-    """Jobs that die or meet conflicts, messages that are no jobs, damaged items, a report."""
+    """Jobs that die or meet conflicts, invalid messages, damaged items, a report."""
     stack = scene.stack
     scene.fail_next("RunJobs", "dynamodb:UpdateItem", "conflict", 2000, '"COMPLETED"')
     for _ in range(11):

@@ -38,6 +38,8 @@ UNUSABLE: Final = (
 
 #: A cron expression ticks at whole minutes.
 _MINUTE_MS: Final = 60_000
+#: Ticks of a cron expression have jobs for at most this time ahead: the clocks were set back since.
+_SET_BACK_MS: Final = 2 * 3600 * 1000
 #: The most missed ticks that are counted.
 _COUNTED: Final = 1000
 _DAY_MS: Final = 24 * 3600 * 1000
@@ -116,8 +118,8 @@ def handed_out_after(schedule: Schedule, now_ms: int) -> list[int]:
     """
     try:
         ticks = ticks_after(schedule.definition, schedule.anchor_ms, now_ms)
-        # A damaged record may name any time. Clocks that are set back have an hour twice.
-        ahead_ms = 2 * AHEAD_MS if schedule.definition.cron is None else _DAY_MS // 12
+        # A damaged record may name any time.
+        ahead_ms = 2 * AHEAD_MS if schedule.definition.cron is None else _SET_BACK_MS
         last_ms = min(schedule.made_ms, now_ms + ahead_ms)
         return list(takewhile(lambda tick: tick <= last_ms, ticks))
     except UNUSABLE:

@@ -46,7 +46,7 @@ _BATCH_SECONDS: Final = 1.0
 
 @dataclass(frozen=True)
 class Known:
-    """What a process knows of a receiver: its last answer, and the answer's age in seconds.
+    """The last answer of a receiver, as a process knows it, and its age in seconds.
 
     `is_quick` is None if nothing is known. `late_seconds` is the time that the last delivery took
     if it was slow and was answered, None if it was quick or was not answered.
@@ -193,7 +193,7 @@ class CommonAccounts:
 
 
 def is_many(number: int) -> bool:
-    """Returns True if so many receivers, or tenants with slow ones, are not an accident."""
+    """Returns True if this number of receivers, or of tenants with slow ones, is no accident."""
     return number >= _MANY
 
 
